@@ -1,0 +1,1 @@
+"""Retouch: image inpainting."""

@@ -1,0 +1,1 @@
+"""Picture sets, masks and the batches made of them."""

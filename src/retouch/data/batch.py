@@ -1,0 +1,21 @@
+"""One training batch, the same for every network."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one step sees."""
+
+    image: Tensor
+    """(b, 3, h, w) RGB in [0, 1]: the truth."""
+    mask: Tensor
+    """(b, 1, h, w), 1 = hole."""
+    hole_share: Tensor
+    """Scalar: mean of the mask over the global batch (all processes and accumulation steps)."""
+    labels: Tensor | None = None
+    """(b, h, w) int64 label map, where the network takes one."""
+    source: Tensor | None = None
+    """(b, 3, h, w) degraded input for tasks other than inpainting (blurred pictures)."""

@@ -1,0 +1,1 @@
+"""What more than one network is built of."""
