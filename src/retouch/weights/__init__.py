@@ -1,0 +1,1 @@
+"""Weight files: the store of known ones, our own format, and the importer of other people's."""
