@@ -1,0 +1,42 @@
+"""Differences of network features: content (perceptual) and style losses on VGG-19 maps."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+CONTENT_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+"""EdgeConnect's content layers, also of ISNet and SEM-Net."""
+STYLE_LAYERS = ("relu2_2", "relu3_4", "relu4_4", "relu5_2")
+"""EdgeConnect's style layers, also of ISNet and SEM-Net."""
+
+
+def content(prediction: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:
+    """Sum over the layers of `prediction` of the mean absolute difference of feature maps.
+
+    Args:
+        prediction: Feature maps (b, c, h, w) by layer name.
+        target: The same layers of the truth.
+    """
+    differences = [(prediction[key] - target[key]).abs().mean() for key in prediction]
+    return torch.stack(differences).sum()
+
+
+def gram(features: Tensor) -> Tensor:
+    """Gram matrix of each sample, divided by c*h*w; under autocast the product is in its dtype.
+
+    Args:
+        features: (b, c, h, w).
+
+    Returns:
+        (b, c, c).
+    """
+    b, c, h, w = features.shape
+    flat = features.flatten(2)  # (b, c, h*w)
+    return (flat @ flat.transpose(1, 2)).float() / (c * h * w)
+
+
+def style(prediction: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:
+    """Sum over the layers of `prediction` of the mean absolute difference of Gram matrices."""
+    differences = [(gram(prediction[key]) - gram(target[key])).abs().mean() for key in prediction]
+    return torch.stack(differences).sum()

@@ -1,0 +1,1 @@
+"""Training: recipes, one loop for every network, EMA, checkpoints that resume exactly."""
