@@ -1,6 +1,7 @@
 """One training batch, the same for every network."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -19,3 +20,6 @@ class Batch:
     """(b, h, w) int64 label map, where the network takes one."""
     source: Tensor | None = None
     """(b, 3, h, w) degraded input for tasks other than inpainting (blurred pictures)."""
+    shares: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """More scalars that terms divide by, averaged over the global batch like `hole_share`: what the
+    objective's `shares(batch)` returns, if it has one. Empty: the terms use this batch's own."""

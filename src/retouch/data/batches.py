@@ -30,7 +30,8 @@ class DataConfig:
     shrink: float = 0.0
     """Share of the pictures that are made smaller before cropping, in [0, 1]: larger context."""
     validation: int = 64
-    """Pictures held out for validation: of those whose key's sha256 modulo 20 is 0, at most so many."""
+    """Pictures held out for validation: of those whose key's sha256 modulo 20 is 0, at most so
+    many."""
 
     def __post_init__(self) -> None:
         if self.size < 16:

@@ -1,9 +1,10 @@
 """Structure targets of a picture: Canny edges and Sobel gradients, with or without a hole.
 
-With a hole both are leak-free: a value is computed from known pixels alone, or it is 0. Canny (Canny 1986, "A Computational
-Approach to Edge Detection", IEEE PAMI 8(6)) follows the form of scikit-image's `feature.canny`, which the structure network's
-authors used, pixel for pixel: smoothing normalised at borders, Sobel magnitudes, suppression along the interpolated gradient
-direction, and hysteresis over 8-connected edges. It needs NumPy and SciPy only.
+With a hole both are leak-free: a value is computed from known pixels alone, or it is 0. Canny
+(Canny 1986, "A Computational Approach to Edge Detection", IEEE PAMI 8(6)) equals scikit-image's
+`feature.canny`, which the structure network's authors used, pixel for pixel: smoothing normalised
+at borders, Sobel magnitudes, suppression along the interpolated gradient direction, hysteresis over
+8-connected edges. It needs NumPy and SciPy only.
 """
 
 import numpy as np
@@ -116,9 +117,8 @@ def _thin(
     return thin
 
 
-@torch.no_grad()
 def edges(image: Tensor, mask: Tensor | None = None, *, sigma: float = 1.5) -> Tensor:
-    """Canny edges of a batch.
+    """Canny edges of a batch; no gradient flows through.
 
     Args:
         image: (b, 3, h, w) RGB in [0, 1] (thresholds are 0.1 and 0.2 of that range).
@@ -129,11 +129,22 @@ def edges(image: Tensor, mask: Tensor | None = None, *, sigma: float = 1.5) -> T
     Returns:
         (b, 1, h, w), 1 on edges, else 0, of the image's dtype and on its device.
     """
-    pixels = image.detach().to("cpu", torch.float64).numpy()
-    gray = np.tensordot(pixels, np.asarray(GRAY), axes=(1, 0))  # (b, h, w)
+    return _edges(image.detach(), mask, sigma)
+
+
+@torch.library.custom_op(
+    "retouch::canny", mutates_args=()
+)  # compilers call it, and look no further
+def _edges(image: Tensor, mask: Tensor | None, sigma: float) -> Tensor:
+    gray = np.tensordot(image.to("cpu", torch.float64).numpy(), np.asarray(GRAY), axes=(1, 0))
     known = None if mask is None else mask[:, 0].cpu().numpy() < 0.5
-    found = canny(gray, sigma=sigma, known=known)
+    found = canny(gray, sigma=sigma, known=known)  # (b, h, w)
     return torch.from_numpy(found)[:, None].to(image.device, image.dtype)
+
+
+@_edges.register_fake
+def _(image: Tensor, mask: Tensor | None, sigma: float) -> Tensor:
+    return torch.empty_like(image[:, :1])
 
 
 def sobel(image: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -118,7 +118,9 @@ def with_share(
             mask = grown
         if low < mask.mean() <= high:
             return mask
-    raise ValueError(f"no mask with a hole share in ({low}, {high}] at {size[0]}x{size[1]} px found")
+    raise ValueError(
+        f"no mask with a hole share in ({low}, {high}] at {size[0]}x{size[1]} px found"
+    )
 
 
 def augmented(rng: Generator, size: tuple[int, int], mask: np.ndarray) -> np.ndarray:

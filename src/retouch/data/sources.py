@@ -43,7 +43,8 @@ class Entry:
 
 
 def entries(sources: Iterable[str | Path]) -> list[Entry]:
-    """List the pictures of folders, `.flist` / `.txt` lists, tar shards and patterns (`*`), sorted by key within each.
+    """List the pictures of folders, `.flist` / `.txt` lists, tar shards and patterns (`*`), sorted
+    by key within each.
 
     Raises:
         DataError: If a source does not exist or holds no picture.

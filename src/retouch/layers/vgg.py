@@ -1,8 +1,11 @@
 """VGG-19 feature maps for perceptual and style losses.
 
-Two public files hold the same network (Simonyan & Zisserman 2014, arXiv:1409.1556): torchvision's `vgg19-dcbb9e9d.pth` and the
-file with each channel scaled to unit mean activation (Gatys et al. 2016). They differ by a positive factor per
-channel, so a loss weight found with one does not carry over to the other: `RATIO` records the factors by layer.
+Two public files hold the same network (Simonyan & Zisserman 2014, arXiv:1409.1556): torchvision's
+`vgg19-dcbb9e9d.pth` and the
+file with each channel scaled to unit mean activation (Gatys et al. 2016). They differ by a positive
+factor per
+channel, so a loss weight found with one does not carry over to the other: `RATIO` records the
+factors by layer.
 """
 
 from collections.abc import Iterable, Mapping
@@ -84,9 +87,7 @@ class VGG19(nn.Module):
         scaling: Scaling = "unit-mean" if "0.weight" in state else "torchvision"
         prefix = "" if scaling == "unit-mean" else "features."
         keys = [k for k in state if k.startswith(prefix) and k.endswith(".weight")]
-        keys = sorted(
-            (k for k in keys if state[k].ndim == 4), key=lambda k: int(k.split(".")[-2])
-        )
+        keys = sorted((k for k in keys if state[k].ndim == 4), key=lambda k: int(k.split(".")[-2]))
         if scaling == "unit-mean":
             entry, *keys = keys
         if len(keys) != sum(_DEPTHS):

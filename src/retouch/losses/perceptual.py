@@ -31,7 +31,7 @@ def gram(features: Tensor) -> Tensor:
     Returns:
         (b, c, c).
     """
-    b, c, h, w = features.shape
+    _, c, h, w = features.shape
     flat = features.flatten(2)  # (b, c, h*w)
     return (flat @ flat.transpose(1, 2)).float() / (c * h * w)
 

@@ -47,6 +47,8 @@ class Card:
     """The only side the network accepts, if there is just one [px]."""
     tileable: bool = False
     """True if an output pixel depends only on a bounded neighbourhood, so that tiles agree."""
+    context: int = 256
+    """What a tile of a tileable network must see around itself [px]."""
     labels: bool = False
     """True if `forward` takes label maps."""
     official: Mapping[str, Official] = field(default_factory=dict[str, Official])

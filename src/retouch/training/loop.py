@@ -227,7 +227,9 @@ class Run:
             )
 
     def _log(self, row: dict[str, Any]) -> None:
-        log.info(" ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+        log.info(
+            " ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+        )
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 

@@ -1,9 +1,11 @@
-"""Weight files: safetensors whose header says which network, which config, which data and which licence."""
+"""Weight files: safetensors whose header says which network, which config, which data and which
+licence."""
 
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,20 +67,43 @@ def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
     Raises:
         WeightsError: If it is missing, not safetensors, or carries no Retouch header.
     """
+    with _opened(path) as file:
+        return _header(file, path), {key: file.get_tensor(key) for key in file.keys()}  # noqa:
+        SIM118
+
+
+def read_header(path: Path) -> Header:
+    """Read only what a weight file says about itself.
+
+    Raises:
+        WeightsError: See `read`.
+    """
+    with _opened(path) as file:
+        return _header(file, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise WeightsError(f"weight file {path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if "retouch" not in metadata:
-                raise WeightsError(
-                    f"{path} carries no Retouch header; official checkpoints are brought in by"
-                    f" `retouch weights import {path}`"
-                )
-            header = recipe.structure(json.loads(metadata["retouch"]), Header, where=str(path))
-            return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
+            yield file
+    except SafetensorError as error:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def _header(file: Any, path: Path) -> Header:
+    text = (file.metadata() or {}).get("retouch")
+    if text is None:
+        raise WeightsError(
+            f"{path} carries no Retouch header; official checkpoints are brought in by"
+            f" `retouch weights import {path}`"
+        )
+    try:
+        return recipe.structure(json.loads(text), Header, where=str(path))
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"{path} has a broken header: {error}") from None
 
 
 def build(header: Header, state: Mapping[str, Tensor], *, where: str) -> nn.Module:

@@ -1,0 +1,70 @@
+"""Puts a fill into its hole: colour step at the rim, widening, feathering. Known pixels are not
+touched."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from retouch.pipeline.holes import Mask
+
+Pixels = NDArray[np.float32]
+"""(h, w, 3) RGB in [0, 1]."""
+
+
+def dilate(mask: Mask, radius: int) -> Mask:
+    """Widen the holes by a disc.
+
+    Args:
+        mask: True = hole.
+        radius: [px]; 0 returns the mask itself.
+
+    Raises:
+        ValueError: If the radius is negative.
+    """
+    if radius < 0:
+        raise ValueError(f"dilate must be at least 0 px, got {radius}")
+    if radius == 0:
+        return mask
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return cv2.dilate(mask.view(np.uint8), disc).view(bool)
+
+
+def match_rim(fill: Pixels, image: Pixels, mask: Mask, *, reach: float = 8.0) -> Pixels:
+    """Take away the colour step between a fill and the pixels round its hole.
+
+    The low frequencies of (known - fill) just outside the hole are spread inwards and fade with
+    the distance to the rim.
+
+    Args:
+        fill: The network's picture, the known part included.
+        image: The picture; only known pixels are used.
+        mask: True = hole.
+        reach: Distance at which the correction has fallen to 1/e [px].
+    """
+    holes = mask.view(np.uint8)
+    distance = cv2.distanceTransform(holes, cv2.DIST_L2, 3)
+    outside = cv2.distanceTransform(1 - holes, cv2.DIST_L2, 3)
+    ring = ((outside > 0) & (outside <= reach)).astype(np.float32)
+    if not ring.any():
+        return fill
+    step = (image - fill) * ring[..., None]
+    weight = cv2.GaussianBlur(ring, (0, 0), reach) + np.float32(1e-6)
+    spread = cv2.GaussianBlur(step, (0, 0), reach) / weight[..., None]
+    fade = np.exp(-distance / np.float32(reach))
+    return np.clip(fill + spread * fade[..., None], 0, 1, dtype=np.float32)
+
+
+def feather(fill: Pixels, image: Pixels, mask: Mask, width: int) -> Pixels:
+    """Blend a fill with what was under the outermost pixels of its (dilated) hole.
+
+    Args:
+        fill: The network's picture.
+        image: The picture with its own content under the mask.
+        mask: True = hole, already widened by at least `width`.
+        width: Pixels over which the fill fades in [px]; 0 leaves it as it is.
+    """
+    if width == 0:
+        return fill
+    distance = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
+    alpha = np.clip(distance / np.float32(width + 1), 0, 1)[..., None]
+    return image + (fill - image) * alpha

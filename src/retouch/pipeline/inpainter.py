@@ -1,0 +1,331 @@
+"""The one door: a network with its weights, ready for pictures of any size."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from retouch import models
+from retouch.pictures import Picture, PictureError
+from retouch.pipeline import compositing, detail, door, tiles
+from retouch.pipeline.compositing import Pixels
+from retouch.pipeline.door import AnyMask, AnyPicture
+from retouch.pipeline.holes import Box, Group, Mask, groups, thickness
+from retouch.weights import files, named
+
+Precision = Literal["auto", "float32", "bf16"]
+
+
+class OptionError(ValueError):
+    """An option is out of range, or does not go with the network or the machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillOptions:
+    """How a hole is filled; the defaults change nothing outside the mask."""
+
+    dilate: int = 0
+    """Widen the holes first [px]; 3 to 5 helps when an object is removed."""
+    feather: int = 0
+    """Fade the fill in over the outermost pixels of the widened hole [px], at most `dilate`."""
+    seed: int = 0
+    """For networks that draw random numbers."""
+
+    def __post_init__(self) -> None:
+        for name in ("dilate", "feather"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"{name} must be at least 0 px, got {getattr(self, name)}")
+        if self.feather > self.dilate:
+            raise OptionError(
+                f"feather ({self.feather} px) must not be wider than dilate ({self.dilate} px):"
+                " it fades inside the widened hole, known pixels stay as they are"
+            )
+
+
+class Inpainter:
+    """Fills holes of pictures with one network.
+
+    Args:
+        network: In evaluation mode.
+        header: What its weight file says.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+        precision: `bf16` is twice as fast where the processor computes in it; `auto` uses it there.
+
+    Raises:
+        OptionError: If the network does not inpaint, or there is no such device.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        header: files.Header,
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+    ) -> None:
+        self.header = header
+        self.card = models.card(header.network)
+        self.device = _device(device)
+        self.bf16 = _wants_bf16(self.device, precision)
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path = named.DEFAULT,
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+    ) -> "Inpainter":
+        """Load weights by file, by their name or by a network's name (`retouch models`).
+
+        Raises:
+            WeightsError: If there are none, or they do not fit their network.
+            OptionError: If there is no such device.
+        """
+        header, network = files.load(named.find(str(name)))
+        return cls(network, header, device=device, precision=precision)
+
+    def fill(
+        self,
+        picture: AnyPicture,
+        mask: AnyMask,
+        *,
+        dilate: int = 0,
+        feather: int = 0,
+        seed: int = 0,
+        labels: NDArray[np.uint8] | None = None,
+    ) -> Any:
+        """Fill the holes of a picture in any form; the result has the form of what was given.
+
+        Args:
+            picture: A file, `Picture`, PIL picture, array (h, w[, c]) or tensor ([1,] 3, h, w).
+            mask: The same forms, one channel; white or 1 = hole.
+            dilate: Widen the holes first [px]; 3 to 5 helps when an object is removed.
+            feather: Fade the fill in over the outermost pixels of the widened hole [px].
+            seed: For networks that draw random numbers.
+            labels: (h, w) label map for networks that take one.
+
+        Returns:
+            The filled picture; for a file a `Picture`, which `retouch.pictures.write` saves with
+            the
+            file's own format and metadata.
+
+        Raises:
+            PictureError: If picture or mask cannot be read, or they differ in size.
+            OptionError: If an option is out of range.
+        """
+        opened, back = door.open_picture(picture)
+        options = FillOptions(dilate=dilate, feather=feather, seed=seed)
+        return back(self.fill_picture(opened, door.open_mask(mask), options, labels=labels))
+
+    def fill_picture(
+        self,
+        picture: Picture,
+        mask: Mask,
+        options: FillOptions = FillOptions(),
+        *,
+        labels: NDArray[np.uint8] | None = None,
+    ) -> Picture:
+        """Fill the holes of a picture; every other sample stays as it is, bit for bit.
+
+        Args:
+            picture: Any size; see `retouch.pictures`.
+            mask: (h, w) bool, True = hole.
+            options: Widening, feathering, seed.
+            labels: (h, w) label map for networks that take one.
+
+        Returns:
+            The filled picture with the metadata of the first.
+
+        Raises:
+            PictureError: If picture and mask differ in size.
+            OptionError: If labels are given to a network that takes none.
+        """
+        if mask.shape != picture.size:
+            raise PictureError(
+                f"the mask is {mask.shape[1]}x{mask.shape[0]} px, the picture"
+                f" {picture.width}x{picture.height} px; make them equal or ask for a resized mask"
+            )
+        if labels is not None and not self.card.labels:
+            raise OptionError(f"network {self.header.network!r} takes no label map")
+        if not mask.any():
+            return picture
+        pending = compositing.dilate(mask, options.dilate).copy()
+        result = picture
+        with _seeded(options.seed):
+            for group in groups(pending, self.card.working_size):
+                part = None if labels is None else labels[group.crop.slices]
+                result = self._fill_group(result, pending, group, options, part, result is picture)
+        return result
+
+    def _fill_group(
+        self,
+        picture: Picture,
+        pending: Mask,
+        group: Group,
+        options: FillOptions,
+        labels: NDArray[np.uint8] | None,
+        copy: bool,
+    ) -> Picture:
+        crop = group.crop
+        own = np.zeros((crop.height, crop.width), bool)
+        inner = Box(
+            group.holes.top - crop.top,
+            group.holes.left - crop.left,
+            group.holes.height,
+            group.holes.width,
+        )
+        unknown = pending[crop.slices].copy()
+        own[inner.slices] = unknown[inner.slices]
+        if not own.any():  # filled together with an overlapping group
+            return picture
+        samples = picture.crop(crop.top, crop.left, crop.height, crop.width)
+        image = samples.astype(np.float32) / np.float32(picture.white)
+        fill = self.predict(image, unknown, labels)
+        fill = compositing.match_rim(fill, image, unknown)
+        fill = compositing.feather(fill, image, unknown, options.feather)
+        pending[crop.slices] &= ~own
+        return picture.replace(fill, own, top=crop.top, left=crop.left, copy=copy)
+
+    def predict(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None = None) -> Pixels:
+        """Fill one crop: at its own size if the network can, else smaller and with detail carried
+        back.
+
+        Args:
+            image: (h, w, 3) in [0, 1]; what is under the mask is ignored.
+            mask: (h, w) True = hole.
+            labels: (h, w) label map, or None.
+
+        Returns:
+            (h, w, 3) in [0, 1]; only the hole is meant to be used.
+        """
+        h, w = mask.shape
+        scale = self._scale(mask)
+        if scale == 1 and self.card.fixed_size is None:
+            return self._run(image, mask, labels)
+        size = (max(1, round(h / scale)), max(1, round(w / scale)))
+        small, small_mask = shrink(image, mask, size)
+        small_labels = None if labels is None else _nearest(labels, size)
+        fill = self._run(small, small_mask, small_labels)
+        composite = np.where(small_mask[..., None], fill, small)
+        if scale == 1:
+            return fill
+        return detail.transfer(composite, small_mask, image, mask)
+
+    def _scale(self, mask: Mask) -> float:
+        """How many times smaller the network sees a crop; never less than 1."""
+        longer, working = max(mask.shape), self.card.fixed_size or self.card.working_size
+        if longer <= working:
+            return 1.0
+        if self.card.tileable:
+            return max(1.0, thickness(mask) / (working / 2))
+        return longer / working
+
+    @torch.inference_mode()
+    def _run(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None) -> Pixels:
+        """One pass at the given size: padded to what the network wants, in tiles if it is large."""
+        h, w = mask.shape
+        if self.card.tileable and max(h, w) > tiles.LARGEST:
+            return tiles.run(self._run_whole, image, mask, self.card.context, self.card.multiple_of)
+        return self._run_whole(image, mask, labels)
+
+    def _run_whole(
+        self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None = None
+    ) -> Pixels:
+        h, w = mask.shape
+        x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
+        holes = torch.from_numpy(mask[None, None].astype(np.float32)).to(self.device)
+        amount = self._padding(h, w)
+        x, holes = _pad(x, amount), _pad(holes, amount)
+        given: tuple[Tensor, ...] = (x, holes)
+        if labels is not None:
+            classes = torch.from_numpy(labels[None, None].astype(np.float32)).to(self.device)
+            given = (x, holes, _pad(classes, amount)[:, 0].long())
+        with self._autocast():
+            prediction = self.network(*given)
+        prediction = prediction[..., :h, :w].float()
+        return prediction[0].permute(1, 2, 0).contiguous().cpu().numpy()
+
+    def _padding(self, h: int, w: int) -> tuple[int, int]:
+        card = self.card
+        if card.fixed_size:
+            return card.fixed_size - h, card.fixed_size - w
+        multiple = card.multiple_of
+        rows, columns = (-(-max(side, card.min_size) // multiple) * multiple for side in (h, w))
+        return rows - h, columns - w
+
+    def _autocast(self) -> torch.autocast | nullcontext[None]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+
+def shrink(image: Pixels, mask: Mask, size: tuple[int, int]) -> tuple[Pixels, Mask]:
+    """Make a crop smaller without letting the hole's content bleed into known pixels.
+
+    Args:
+        image: (h, w, 3) in [0, 1].
+        mask: (h, w) True = hole.
+        size: (h', w') of the result [px].
+
+    Returns:
+        Picture and mask; a small pixel is hole if any of its pixels is.
+    """
+    known = (~mask).astype(np.float32)
+    target = (size[1], size[0])
+    weight = cv2.resize(known, target, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image * known[..., None], target, interpolation=cv2.INTER_AREA)
+    small = small / np.maximum(weight, 1e-6)[..., None]
+    return small.clip(0, 1).astype(np.float32), weight < 1 - 1e-4
+
+
+def _nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    return cv2.resize(labels, (size[1], size[0]), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+
+
+def _pad(x: Tensor, amount: tuple[int, int]) -> Tensor:
+    """Continue below and to the right: mirrored as far as the picture reaches, then repeated."""
+    rows, columns = amount
+    while rows or columns:
+        down, across = min(rows, x.shape[-2] - 1), min(columns, x.shape[-1] - 1)
+        if down == 0 and across == 0:
+            return functional.pad(x, (0, columns, 0, rows), mode="replicate")
+        x = functional.pad(x, (0, across, 0, down), mode="reflect")
+        rows, columns = rows - down, columns - across
+    return x
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise OptionError(f"no device named {name!r}; there are auto, cpu, cuda, mps") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise OptionError("device cuda was asked for, but PyTorch sees no CUDA GPU here")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise OptionError("device mps was asked for, but PyTorch sees no Apple GPU here")
+    return device
+
+
+def _wants_bf16(device: torch.device, precision: Precision) -> bool:
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

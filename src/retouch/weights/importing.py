@@ -1,0 +1,97 @@
+"""Brings in the authors' checkpoints: recognise, convert, run once, write."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retouch import models
+from retouch.weights import files, official, store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a checkpoint turned out to be."""
+
+    what: str
+    name: str
+    path: Path
+    parameters: int
+    config: dict[str, Any]
+
+
+def bring_in(file: Path, *, name: str | None = None, output: Path | None = None) -> Found:
+    """Convert an official checkpoint into a weight file.
+
+    Args:
+        file: The checkpoint, see `retouch.weights.official`.
+        name: Name of the weights; default `<network>-<file's stem>`.
+        output: Where to write; default: into the store.
+
+    Raises:
+        CheckpointError: If the file cannot be read without running its code.
+        WeightsError: If no network recognises it; the message shows its first keys.
+    """
+    if not file.is_file():
+        raise files.WeightsError(f"{file} does not exist")
+    state = _read(file)
+    network, importer = recognise(state, where=str(file))
+    config, tensors = importer.convert(state)
+    card = models.card(network)
+    chosen = name or f"{network}-{file.stem.lower()}"
+    header = files.Header(
+        network=network,
+        config=config,
+        name=chosen,
+        license=card.license,
+        source={"file": file.name, "sha256": store.sha256(file), "what": importer.what},
+    )
+    built = files.build(header, tensors, where=str(file))
+    _run_once(built, card, where=str(file))
+    path = output or store.folder() / f"{chosen}.safetensors"
+    files.save(path, header, built.state_dict())
+    count = sum(p.numel() for p in built.parameters())
+    return Found(what=importer.what, name=chosen, path=path, parameters=count, config=config)
+
+
+def recognise(state: Mapping[str, Tensor], *, where: str) -> tuple[str, models.Official]:
+    """Find the network and the importer of a bare official state dict.
+
+    Raises:
+        WeightsError: If there is none; the message shows the first keys.
+    """
+    for network in models.names():
+        for importer in models.card(network).official.values():
+            if importer.recognise(state):
+                return network, importer
+    known = "; ".join(
+        importer.what for name in models.names() for importer in models.card(name).official.values()
+    )
+    raise files.WeightsError(
+        f"{where} is of no known kind: its {len(state)} keys begin {list(state)[:3]}."
+        f" Known: {known}"
+    )
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    if file.suffix == ".index":
+        from retouch.weights import tensorflow
+
+        raw: Mapping[str, Any] = tensorflow.read(file)
+    else:
+        raw = official.read(file)
+    return {key: torch.as_tensor(value) for key, value in raw.items()}
+
+
+@torch.inference_mode()
+def _run_once(network: torch.nn.Module, card: models.Card, *, where: str) -> None:
+    side = card.fixed_size or -(-max(64, card.min_size) // card.multiple_of) * card.multiple_of
+    image = torch.full((1, 3, side, side), 0.5)
+    given = (image,) if card.tasks == ("deblur",) else (image, torch.zeros(1, 1, side, side))
+    if not network(*given).isfinite().all():
+        raise files.WeightsError(
+            f"{where}: the converted network gives numbers that are not finite"
+        )

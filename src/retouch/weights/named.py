@@ -1,0 +1,56 @@
+"""Finds weights by the name a person types: a file, a weight's name, or a network's name."""
+
+from pathlib import Path
+
+from torch import nn
+
+from retouch import models
+from retouch.weights import files, store
+from retouch.weights.files import WeightsError
+
+PACKAGED = Path(__file__).parent / "data"
+"""Weights that are inside the package."""
+DEFAULT = "dilated-photos"
+"""What fills if nobody asks for anything else."""
+
+
+def available() -> dict[str, Path]:
+    """List the weight files at hand by name: inside the package, then in the store."""
+    folders = (store.folder(), PACKAGED)
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.safetensors"))}
+
+
+def find(name: str) -> Path:
+    """Find a weight file.
+
+    Args:
+        name: A path to a `.safetensors` file, the name of weights (`dilated-photos`) or of a
+            network (`dilated`: its first weights by name).
+
+    Raises:
+        WeightsError: If there is none; the message lists what there is.
+    """
+    if name.endswith(".safetensors") or "/" in name:
+        return Path(name)
+    at_hand = available()
+    if name in at_hand:
+        return at_hand[name]
+    of_network = sorted(key for key in at_hand if key.startswith(f"{name}-"))
+    if of_network:
+        return at_hand[of_network[0]]
+    listed = ", ".join(sorted(at_hand)) or "none"
+    if name in models.names():
+        raise WeightsError(
+            f"no weights of network {name!r} are at hand (there are: {listed}); train some,"
+            " or bring in an official checkpoint: retouch weights import FILE"
+        )
+    raise WeightsError(f"no weights and no network named {name!r}; weights at hand: {listed}")
+
+
+def load(name: str) -> nn.Module:
+    """Load a network with its weights, in evaluation mode, float32.
+
+    Raises:
+        WeightsError: If there are no such weights or they do not fit.
+    """
+    return files.load(find(name))[1]
