@@ -76,8 +76,7 @@ def structure(raw: dict[str, Any], cls: type[T], *, where: str) -> T:
 
 
 def plain(value: Any) -> Any:
-    """Turn a dataclass into plain values that TOML and JSON can hold (None entries are left
-    out)."""
+    """Turn a dataclass into what TOML and JSON can hold; entries of None are left out."""
     return _without_none(_converter.unstructure(value))
 
 

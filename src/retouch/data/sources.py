@@ -43,8 +43,11 @@ class Entry:
 
 
 def entries(sources: Iterable[str | Path]) -> list[Entry]:
-    """List the pictures of folders, `.flist` / `.txt` lists, tar shards and patterns (`*`), sorted
-    by key within each.
+    """List the pictures of folders, file lists, tar shards and patterns, by key within each.
+
+    Args:
+        sources: Folders, `.flist` / `.txt` lists (paths relative to the list), `.tar` shards,
+            pictures, or patterns of these with `*`.
 
     Raises:
         DataError: If a source does not exist or holds no picture.

@@ -1,20 +1,19 @@
 """Dilated U-Net: the default network, small and local, trained by Retouch itself.
 
 A network of our own, for the first fill on a laptop. It is none of the five published systems
-because none of them is at once
-small, local and fast on a CPU: the reasons and measurements are in `docs/networks/dilated.md`.
+because none of them is at once small, local and fast on a CPU: the reasons and measurements are in
+`docs/networks/dilated.md`.
 
 What decides its form:
   - a CPU pays for memory traffic, not for products: a 3x3 convolution of 40 channels at full size
-    takes five times as long
-    per picture as one of 160 channels at a quarter or 320 at an eighth of the size. So nothing wide
-    is ever computed at full
-    size: the input is folded to half size (pixel unshuffle), the output unfolded (pixel shuffle),
-    and one thin convolution that
-    sees the known pixels again finishes the picture;
+    takes five times as long per picture as one of 160 channels at a quarter or 320 at an eighth of
+    the size. So nothing wide is ever computed at full size: the input is folded to half size
+    (pixel unshuffle), the output unfolded (pixel shuffle), and one thin convolution that sees the
+    known pixels again finishes the picture;
   - dilated residual blocks without normalisation see far and stay local, so that tiles of a large
-    picture agree exactly;
-  - the second convolution of each block starts at zero (Zhang et al. 2019, "Fixup"), which replaces normalisation.
+    picture agree;
+  - the second convolution of each block starts at zero (Zhang et al. 2019, "Fixup"), which
+    replaces normalisation.
 """
 
 from collections.abc import Mapping
@@ -218,8 +217,7 @@ class DilatedObjective(nn.Module):
         }
 
     def critic_terms(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Hinge loss per cell: a fake cell counts by its hole share, its known rest half as
-        real."""
+        """Hinge loss per cell: a fake cell counts by its hole share, its rest half as real."""
         image, mask = batch.image, batch.mask
         composite = outputs.detach() * mask + image * (1 - mask)
         critic = self.critics["critic"]

@@ -1,2 +1,1 @@
-"""How a network is run on a real picture: crops round the holes, working size, detail,
-compositing."""
+"""Runs a network on a real picture: crops, working size, detail, compositing."""

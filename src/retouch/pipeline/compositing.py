@@ -1,5 +1,4 @@
-"""Puts a fill into its hole: colour step at the rim, widening, feathering. Known pixels are not
-touched."""
+"""Puts a fill into its hole: colour step at the rim, widening, feathering."""
 
 import cv2
 import numpy as np

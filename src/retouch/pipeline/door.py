@@ -1,5 +1,4 @@
-"""Takes pictures and masks in every form a person has them, and gives results back in the same
-form."""
+"""Takes pictures and masks in every form, and gives results back in the same form."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -84,8 +83,7 @@ def _from_tensor(given: Tensor) -> tuple[Picture, Callable[[Picture], Tensor]]:
 
 
 def _like(array: NDArray[Any], picture: Picture) -> NDArray[Any]:
-    """The result as an array of the type and form that was given; known floats come back
-    exactly."""
+    """The result in the array's own type and form; known floats come back exactly."""
     filled: NDArray[Any] = picture.pixels
     if picture.is_grey and array.ndim == 3:
         filled = filled[..., None]

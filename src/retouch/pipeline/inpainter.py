@@ -197,8 +197,7 @@ class Inpainter:
         return picture.replace(fill, own, top=crop.top, left=crop.left, copy=copy)
 
     def predict(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None = None) -> Pixels:
-        """Fill one crop: at its own size if the network can, else smaller and with detail carried
-        back.
+        """Fill one crop: at its own size if the network can, else smaller with detail added.
 
         Args:
             image: (h, w, 3) in [0, 1]; what is under the mask is ignored.
