@@ -1,0 +1,1 @@
+"""Scores that can be compared: metrics, fixed pairs, protocols, baselines and reports."""
