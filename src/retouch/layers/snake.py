@@ -1,0 +1,71 @@
+"""Snake orders over a picture and the sinusoidal position table along them (SEM-Net, Sec. 3.2).
+
+A snake visits every pixel once and only ever steps to a neighbour: row 0 from left to right, row 1
+from right to left, and so on; the vertical snake does the same with columns. Tokens never move in
+memory. An order is a list of pixel numbers (row-major), and whoever walks it reads the tokens where
+they lie.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def snake_order(height: int, width: int, *, vertical: bool, device: torch.device) -> Tensor:
+    """List the pixels in the order in which a snake visits them.
+
+    Args:
+        height: Rows [px].
+        width: Columns [px].
+        vertical: Along columns instead of rows.
+        device: Where the result lies.
+
+    Returns:
+        (height * width,) int64 row-major pixel numbers.
+
+    >>> snake_order(3, 4, vertical=False, device=torch.device("cpu")).tolist()
+    [0, 1, 2, 3, 7, 6, 5, 4, 8, 9, 10, 11]
+    >>> snake_order(3, 4, vertical=True, device=torch.device("cpu")).tolist()
+    [0, 4, 8, 9, 5, 1, 2, 6, 10, 11, 7, 3]
+    """
+    grid = torch.arange(height * width, device=device).view(height, width)
+    if vertical:
+        grid = grid.t()
+    lines, length = grid.shape
+    turned = (torch.arange(lines, device=device) % 2 == 1).view(lines, 1)
+    return torch.where(turned, grid.flip(1), grid).reshape(lines * length)
+
+
+def position_frequencies(channels: int) -> tuple[float, ...]:
+    """Angular frequencies of the position table, exactly as float32 code on a CPU makes them.
+
+    At position 65,535 one unit in the last place of a frequency moves the phase by up to 0.004, so
+    they are computed once, on the CPU, whatever device the network runs on.
+
+    Args:
+        channels: Channels of the tokens; even.
+
+    Returns:
+        `channels / 2` frequencies [rad per step].
+    """
+    even = torch.arange(0, channels, 2, dtype=torch.float32, device="cpu")
+    return tuple(torch.exp(even * (-math.log(10000.0) / channels)).tolist())
+
+
+def position_table(order: Tensor, frequencies: tuple[float, ...]) -> Tensor:
+    """Sinusoids of each pixel's position along a snake.
+
+    Args:
+        order: (l,) a snake order.
+        frequencies: From `position_frequencies`.
+
+    Returns:
+        (l, 2 * len(frequencies)) float32, row p for pixel p: sines in even channels, cosines in odd.
+    """
+    step = torch.empty_like(order)
+    step[order] = torch.arange(len(order), device=order.device)
+    angle = step.float()[:, None] * torch.tensor(
+        frequencies, dtype=torch.float32, device=order.device
+    )
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
