@@ -11,12 +11,16 @@ app = App(
     help="Fill holes in pictures, and train, measure and compare the networks that do it.",
     version=f"retouch {__version__}",
 )
-app.command("retouch.cli.fill:fill")
-app.command("retouch.cli.masks:masks")
-app.command("retouch.cli.models:models")
-app.command("retouch.cli.weights:app", name="weights")
-app.command("retouch.cli.train:train")
-app.command("retouch.cli.evaluate:evaluate")
+_COMMANDS = {
+    "fill": ("fill:fill", "Fill the holes of a picture or of a folder of pictures."),
+    "masks": ("masks:masks", "Make seeded masks for training and testing."),
+    "models": ("models:models", "List the networks and the weights at hand."),
+    "weights": ("weights:app", "Bring in, list and look at weight files."),
+    "train": ("train:train", "Train a network from a recipe, or go on with a run."),
+    "evaluate": ("evaluate:evaluate", "Measure networks beside classical methods."),
+}
+for _name, (_place, _help) in _COMMANDS.items():
+    app.command(f"retouch.cli.{_place}", name=_name, help=_help)
 
 
 def main() -> None:

@@ -37,11 +37,11 @@ def open_picture(given: AnyPicture) -> tuple[Picture, Callable[[Picture], Any]]:
     if isinstance(given, (str, Path)):
         return pictures.read(Path(given)), lambda picture: picture
     if isinstance(given, Image.Image):
-        return pictures.from_pil(given), _to_pil
+        return pictures.from_pil(given), pictures.to_pil
     if isinstance(given, Tensor):
         return _from_tensor(given)
     array = np.asarray(given)
-    return pictures.from_array(array), lambda picture: _like(array, picture)
+    return _from_array(array), lambda picture: _like(array, picture)
 
 
 def open_mask(given: AnyMask, *, invert: bool = False) -> Mask:
@@ -79,7 +79,7 @@ def _from_tensor(given: Tensor) -> tuple[Picture, Callable[[Picture], Tensor]]:
         filled = torch.from_numpy(_like(array, picture)).permute(2, 0, 1).to(given)
         return filled.reshape(given.shape)
 
-    return pictures.from_array(array), back
+    return _from_array(array), back
 
 
 def _like(array: NDArray[Any], picture: Picture) -> NDArray[Any]:
@@ -90,7 +90,7 @@ def _like(array: NDArray[Any], picture: Picture) -> NDArray[Any]:
     if picture.alpha is not None:
         filled = np.dstack([filled, picture.alpha])
     if np.issubdtype(array.dtype, np.floating):
-        before = pictures.from_array(array)
+        before = _from_array(array)
         samples = (
             before.pixels if before.alpha is None else np.dstack([before.pixels, before.alpha])
         )
@@ -100,8 +100,10 @@ def _like(array: NDArray[Any], picture: Picture) -> NDArray[Any]:
     return filled
 
 
-def _to_pil(picture: Picture) -> Image.Image:
-    array = picture.pixels
-    if picture.alpha is not None:
-        array = np.dstack([picture.rgb, picture.alpha])
-    return Image.fromarray(array)
+def _from_array(array: NDArray[Any]) -> Picture:
+    """Floats become 16 bit."""
+    if not np.issubdtype(array.dtype, np.floating):
+        return pictures.from_array(array)
+    if not (array.size and array.min() >= 0 and array.max() <= 1):  # NaN fails as well
+        raise PictureError("a float picture must hold numbers in [0, 1]; divide it by its white")
+    return pictures.from_array(np.rint(array.astype(np.float64) * 65535).astype(np.uint16))

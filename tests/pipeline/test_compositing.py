@@ -1,0 +1,96 @@
+"""Rim, widening and feathering touch what they should and nothing else."""
+
+import numpy as np
+import pytest
+
+from retouch.pipeline import compositing, detail, tiles
+from retouch.pipeline.inpainter import shrink
+
+
+def disc(size: int, radius: int) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size] - size // 2
+    return rows**2 + columns**2 <= radius**2
+
+
+def test_dilate_adds_a_ring_of_the_radius():
+    mask = np.zeros((41, 41), bool)
+    mask[20, 20] = True
+    grown = compositing.dilate(mask, 5)
+    rows, columns = np.nonzero(grown)
+    assert np.hypot(rows - 20, columns - 20).max() <= 5.5
+    assert grown[15, 20]
+    assert compositing.dilate(mask, 0) is mask
+    with pytest.raises(ValueError, match="at least 0 px, got -1"):
+        compositing.dilate(mask, -1)
+
+
+def test_match_rim_removes_a_constant_step_at_the_rim():
+    mask = disc(96, 20)
+    image = np.full((96, 96, 3), 0.6, np.float32)
+    fill = np.full((96, 96, 3), 0.5, np.float32)
+    matched = compositing.match_rim(fill, image, mask)
+    rim = mask & ~disc(96, 18)
+    assert np.abs(matched[rim] - 0.6).max() < 0.03
+    assert abs(float(matched[48, 48, 0]) - 0.5) < 0.02
+
+
+def test_match_rim_ignores_what_is_under_the_mask():
+    mask = disc(64, 12)
+    rng = np.random.default_rng(0)
+    image, fill = rng.random((2, 64, 64, 3), np.float32)
+    other = np.where(mask[..., None], np.float32(0.9), image)
+    first = compositing.match_rim(fill, image, mask)
+    second = compositing.match_rim(fill, other, mask)
+    assert np.array_equal(first, second)
+
+
+def test_match_rim_without_known_pixels_changes_nothing():
+    fill = np.full((16, 16, 3), 0.3, np.float32)
+    assert np.array_equal(compositing.match_rim(fill, fill, np.ones((16, 16), bool)), fill)
+
+
+def test_feather_fades_in_over_its_width():
+    mask = disc(64, 20)
+    image, fill = np.zeros((64, 64, 3), np.float32), np.ones((64, 64, 3), np.float32)
+    blended = compositing.feather(fill, image, mask, 4)
+    along = blended[32, 12:32, 0]
+    assert 0 < along[0] < 0.5
+    assert (np.diff(along) >= -1e-6).all()
+    assert along[6] == 1
+
+
+def test_shrink_keeps_the_holes_content_out():
+    mask = disc(120, 30)
+    rng = np.random.default_rng(0)
+    image = rng.random((120, 120, 3), np.float32)
+    other = np.where(mask[..., None], np.float32(0.5), image)
+    small, small_mask = shrink(image, mask, (40, 40))
+    again, _ = shrink(other, mask, (40, 40))
+    assert small_mask.mean() >= mask.mean()
+    assert np.array_equal(small[~small_mask], again[~small_mask])
+
+
+def test_detail_puts_the_known_parts_texture_into_the_hole():
+    rng = np.random.default_rng(0)
+    image = (0.5 + 0.1 * rng.standard_normal((256, 256, 3))).clip(0, 1).astype(np.float32)
+    mask = disc(256, 40)
+    small, small_mask = shrink(image, mask, (64, 64))
+    small[small_mask] = 0.5
+    filled = detail.transfer(small, small_mask, image, mask)
+    inside, outside = disc(256, 30), ~disc(256, 60)
+    result = np.where(mask[..., None], filled, image)
+    gradient = np.abs(np.diff(result[..., 0], axis=1))
+    ratio = gradient[inside[:, 1:]].mean() / gradient[outside[:, 1:]].mean()
+    assert 0.8 < ratio < 1.2
+
+
+def test_tiles_give_what_one_piece_gives_for_a_local_operation():
+    rng = np.random.default_rng(0)
+    image = rng.random((1500, 900, 3), np.float32)
+    mask = np.ones((1500, 900), bool)
+
+    def shift(part: np.ndarray, _: np.ndarray) -> np.ndarray:
+        padded = np.pad(part, ((8, 8), (8, 8), (0, 0)))
+        return padded[:-16, 16:]
+
+    assert np.array_equal(tiles.run(shift, image, mask, 16, 8), shift(image, mask))

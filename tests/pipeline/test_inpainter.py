@@ -1,0 +1,200 @@
+"""The door: known pixels are sacred, results are repeatable, every form of picture is taken."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from retouch import models, pictures
+from retouch.pictures import PictureError
+from retouch.pipeline.inpainter import FillOptions, Inpainter, OptionError
+from retouch.weights.files import Header
+
+
+def make(name: str, **more: object) -> Inpainter:
+    torch.manual_seed(0)
+    facts = models.card(name)
+    config = {**facts.small, **more}
+    network = facts.model(facts.config(**config))
+    return Inpainter(network, Header(network=name, config=config), precision="float32")
+
+
+@pytest.fixture(scope="module", params=models.names())
+def inpainter(request: pytest.FixtureRequest) -> Inpainter:
+    return make(request.param)
+
+
+@pytest.fixture(scope="module")
+def local() -> Inpainter:
+    return make("dilated")
+
+
+def noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+    white = np.iinfo(dtype).max
+    return np.random.default_rng(0).integers(0, white + 1, shape).astype(dtype)
+
+
+def hole(h: int, w: int) -> np.ndarray:
+    mask = np.zeros((h, w), bool)
+    mask[h // 3 : h // 2 + 1, w // 4 : w // 2 + 1] = True
+    return mask
+
+
+@pytest.mark.parametrize("size", [(64, 64), (97, 61), (40, 131)])
+def test_every_network_fills_odd_sizes_and_keeps_known_pixels(
+    inpainter: Inpainter, size: tuple[int, int]
+):
+    image, mask = noise(*size, 3), hole(*size)
+    filled = inpainter.fill(image, mask)
+    assert filled.shape == image.shape
+    assert filled.dtype == image.dtype
+    assert np.array_equal(filled[~mask], image[~mask])
+    assert (filled[mask] != image[mask]).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    h=st.integers(1, 150),
+    w=st.integers(1, 150),
+    grey=st.booleans(),
+    deep=st.booleans(),
+    dilate=st.integers(0, 6),
+    feather=st.integers(0, 6),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_known_pixels_are_bit_identical(
+    local: Inpainter,
+    h: int,
+    w: int,
+    grey: bool,
+    deep: bool,
+    dilate: int,
+    feather: int,
+    seed: int,
+):
+    rng = np.random.default_rng(seed)
+    dtype = np.uint16 if deep else np.uint8
+    shape = (h, w) if grey else (h, w, 3)
+    image = rng.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+    mask = np.zeros((h, w), bool)
+    top, left = rng.integers(0, h), rng.integers(0, w)
+    mask[top : top + rng.integers(1, h + 1), left : left + rng.integers(1, w + 1)] = True
+    before = image.copy()
+    feather = min(feather, dilate)
+    filled = local.fill(image, mask, dilate=dilate, feather=feather)
+    from retouch.pipeline.compositing import dilate as widen
+
+    outside = ~widen(mask, dilate)
+    assert np.array_equal(filled[outside], image[outside])
+    assert np.array_equal(image, before)
+    again = local.fill(image, mask, dilate=dilate, feather=feather)
+    assert np.array_equal(filled, again)
+
+
+def test_what_is_under_the_mask_does_not_matter(local: Inpainter):
+    image, mask = noise(200, 300, 3), hole(200, 300)
+    other = image.copy()
+    other[mask] = 7
+    assert np.array_equal(local.fill(image, mask), local.fill(other, mask))
+
+
+def test_an_empty_mask_returns_the_picture(local: Inpainter):
+    image = noise(50, 60, 3)
+    assert np.array_equal(local.fill(image, np.zeros((50, 60), bool)), image)
+
+
+def test_a_full_mask_is_filled(local: Inpainter):
+    filled = local.fill(noise(50, 60, 3), np.ones((50, 60), bool))
+    assert filled.shape == (50, 60, 3)
+
+
+def test_forms_come_back_as_they_were_given(local: Inpainter, tmp_path: Path):
+    image, mask = noise(64, 80, 3), hole(64, 80)
+    array = local.fill(image, mask)
+    pil = local.fill(Image.fromarray(image), Image.fromarray(mask))
+    assert isinstance(pil, Image.Image)
+    assert np.array_equal(np.asarray(pil), array)
+
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+    filled = local.fill(tensor, torch.from_numpy(mask)[None, None].float())
+    known = torch.from_numpy(~mask).expand_as(filled)
+    assert filled.shape == tensor.shape
+    assert torch.equal(filled[known], tensor[known])
+
+    Image.fromarray(image).save(tmp_path / "a.png")
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    picture = local.fill(tmp_path / "a.png", str(tmp_path / "m.png"))
+    pictures.write(tmp_path / "b.png", picture)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png")), array)
+
+
+def test_floats_keep_their_known_values_exactly(local: Inpainter):
+    image = np.random.default_rng(0).random((40, 40, 3)).astype(np.float32)
+    mask = hole(40, 40)
+    filled = local.fill(image, mask)
+    assert filled.dtype == np.float32
+    assert np.array_equal(filled[~mask], image[~mask])
+
+
+def test_alpha_is_carried(local: Inpainter):
+    image, mask = noise(40, 50, 4), hole(40, 50)
+    filled = local.fill(image, mask)
+    assert np.array_equal(filled[..., 3], image[..., 3])
+    assert np.array_equal(filled[~mask], image[~mask])
+
+
+def test_large_thick_holes_are_filled_at_full_size(local: Inpainter):
+    image, mask = noise(900, 1400, 3), np.zeros((900, 1400), bool)
+    mask[200:700, 300:1100] = True
+    filled = local.fill(image, mask)
+    assert np.array_equal(filled[~mask], image[~mask])
+    assert filled[mask].std() > 1
+
+
+def test_tiling_agrees_with_one_piece(monkeypatch: pytest.MonkeyPatch, local: Inpainter):
+    from retouch.pipeline import tiles
+
+    rng = np.random.default_rng(1)
+    image = rng.random((1100, 900, 3)).astype(np.float32)
+    mask = np.zeros((1100, 900), bool)
+    mask[:, 400:440] = True
+    whole = local.predict(image, mask)
+    monkeypatch.setattr(tiles, "LARGEST", 400)
+    monkeypatch.setattr(tiles, "_INNER", 256)
+    tiled = local.predict(image, mask)
+    assert np.abs(whole - tiled)[mask].max() < 1 / 255
+
+
+@pytest.mark.parametrize(
+    ("picture", "mask", "message"),
+    [
+        (np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9), bool), "9x8 px, the picture 8x8 px"),
+        (np.full((8, 8, 3), np.nan, np.float32), np.zeros((8, 8), bool), r"\[0, 1\]"),
+        (torch.rand(2, 3, 8, 8), np.zeros((8, 8), bool), "one by one"),
+        (np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.uint8), "0 and 1"),
+    ],
+)
+def test_bad_input_says_what_is_wrong(
+    local: Inpainter, picture: object, mask: object, message: str
+):
+    with pytest.raises(PictureError, match=message):
+        local.fill(picture, mask)  # pyright: ignore[reportArgumentType]
+
+
+def test_bad_options_say_what_is_allowed(local: Inpainter):
+    with pytest.raises(OptionError, match="dilate must be at least 0 px, got -1"):
+        FillOptions(dilate=-1)
+    with pytest.raises(OptionError, match="must not be wider than dilate"):
+        FillOptions(feather=3)
+    with pytest.raises(OptionError, match="no device named 'gpu'"):
+        Inpainter(local.network, local.header, device="gpu")
+    with pytest.raises(OptionError, match="takes no label map"):
+        local.fill_picture(
+            pictures.from_array(np.zeros((8, 8, 3), np.uint8)),
+            np.ones((8, 8), bool),
+            labels=np.zeros((8, 8), np.uint8),
+        )
