@@ -1,4 +1,4 @@
-"""Between Pillow's pictures and arrays, a band of rows at a time, so that there is never a second full copy."""
+"""Between Pillow's pictures and arrays, band by band, so that there is never a second full copy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BAND = 1 << 20  # samples of one channel in a band
 
 
 def to_array(image: Image.Image, orientation: int = 1) -> NDArray[np.uint8]:
-    """Copy a decoded picture (L, LA, RGB, RGBA or CMYK) into an upright array (h, w) or (h, w, c)."""
+    """Copy a decoded picture (L, LA, RGB, RGBA or CMYK) into an upright array (h, w[, c])."""
     channels = _CHANNELS[image.mode]
     shape = (image.height, image.width)
     if orientation >= 5:

@@ -23,7 +23,7 @@ def to_rgb(native: NDArray[np.uint8], icc: bytes | None) -> NDArray[np.uint8]:
 
 
 def native_of(picture: Picture) -> NDArray[np.uint8]:
-    """Carry a picture's changes back to CMYK: samples whose rendition did not change stay as they are.
+    """Carry changes back to CMYK: samples whose rendition did not change stay as they are.
 
     Returns:
         (h, w, 4).

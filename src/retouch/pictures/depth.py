@@ -1,4 +1,4 @@
-"""Sample depths: down to 8 bits for formats that hold no more, and to the few levels of 1 to 4 bits."""
+"""Sample depths: 8 bits for formats that hold no more, and the few levels of 1 to 4 bits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Set EXIF, XMP and Photoshop blocks upright: orientation 1, and no thumbnail of what has been removed.
+"""Set EXIF, XMP and Photoshop blocks upright: orientation 1, and no thumbnail of what was removed.
 
-Blocks are patched in place and never written anew, because maker notes hold absolute offsets that only
-their camera understands.
+Blocks are patched in place and never written anew, because maker notes hold absolute offsets that
+only their camera understands.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _exchange(patched: bytearray, entries: list[Entry], parent: int | None, a: i
 
 
 def _wipe_thumbnail(patched: bytearray, block: bytes, form: Layout, place: int) -> bytearray:
-    """Overwrite the thumbnail of the second directory with zeros; cut it off where it ends the block."""
+    """Overwrite the thumbnail of the second directory; cut it off where it ends the block."""
     try:
         entries = parse(block, form, place)[0]
     except ValueError:
@@ -99,7 +99,7 @@ def upright_xmp(packet: bytes, turned: bool) -> bytes:
 
 
 def photoshop_without_thumbnail(block: bytes) -> bytes:
-    """Remove the thumbnails from a run of Photoshop image resources; a damaged run loses its rest."""
+    """Remove the thumbnails from a run of Photoshop resources; a damaged run loses its rest."""
     kept, place = bytearray(), 0
     while block[place : place + 4] == b"8BIM" and place + 12 <= len(block):
         code, name = struct.unpack(">HB", block[place + 4 : place + 7])

@@ -104,7 +104,8 @@ def _matched(pictures: Sequence[Path], masks: Sequence[Path]) -> Pairing:
             problems.append(f"{picture}: it has {len(candidates)} masks ({names}); keep one")
         else:
             problems.append(
-                f"{picture}: it has no mask; name one {picture.stem}.png or {picture.stem}{SUFFIX}.png"
+                f"{picture}: it has no mask; name one "
+                f"{picture.stem}.png or {picture.stem}{SUFFIX}.png"
             )
     problems += [
         f"{mask}: this mask has no picture of its name" for mask in masks if mask not in used

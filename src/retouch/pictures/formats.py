@@ -34,8 +34,12 @@ _SIGNATURES = (
     (b"MM\0+", "TIFF"),
     (b"BM", "BMP"),
 )
-_BRANDS = {"AVIF": (b"avif", b"avis")}
-_BRANDS["HEIF"] = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_BRANDS: Mapping[str, tuple[bytes, ...]] = MappingProxyType(
+    {
+        "AVIF": (b"avif", b"avis"),
+        "HEIF": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+    }
+)
 _STRANGERS = (
     (b"GIF8", "a GIF"),
     (b"%PDF", "a PDF"),

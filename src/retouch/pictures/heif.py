@@ -1,7 +1,8 @@
-"""HEIC and AVIF: both are boxes of video frames; both are lossy here, and turned by their decoder."""
+"""HEIC and AVIF: boxes of video frames, lossy here, and turned as their boxes say."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -74,7 +75,7 @@ def _bare(block: bytes | None) -> bytes | None:
     return block.removeprefix(b"Exif\0\0") if block else None
 
 
-def _metadata(name: str, info: dict[str, Any], turn: int, bits: int) -> Metadata:
+def _metadata(name: str, info: Mapping[Any, Any], turn: int, bits: int) -> Metadata:
     block, packet = _bare(info.get("exif")), info.get("xmp")
     return Metadata(
         format=name,
@@ -92,7 +93,7 @@ def write_avif(file: BinaryIO, picture: Picture) -> None:
         raise PictureError("this Pillow writes no AVIF; name the output .png")
     metadata = picture.metadata
     planes = [picture.pixels] if picture.alpha is None else [picture.rgb, picture.alpha]
-    options = {} if picture.is_grey and picture.alpha is None else {"subsampling": "4:4:4"}
+    is_plain_grey = picture.is_grey and picture.alpha is None
     bands.to_image(*planes).save(
         file,
         "AVIF",
@@ -100,7 +101,7 @@ def write_avif(file: BinaryIO, picture: Picture) -> None:
         exif=metadata.exif or b"",
         icc_profile=metadata.icc,
         xmp=metadata.xmp,
-        **options,
+        subsampling="4:0:0" if is_plain_grey else "4:4:4",
     )
 
 
@@ -117,7 +118,7 @@ def write_heic(file: BinaryIO, picture: Picture) -> None:
     if samples.dtype == np.uint16:
         mode += ";16"
     size = (picture.width, picture.height)
-    image = pillow_heif.from_bytes(mode, size, memoryview(samples).cast("B"))
+    image = pillow_heif.from_bytes(mode, size, samples.data.cast("B"))
     image.save(
         file,
         quality=_QUALITY,

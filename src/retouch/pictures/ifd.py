@@ -1,11 +1,11 @@
-"""Directories of TIFF structures (TIFF 6.0, Sec. 2), raw: EXIF blocks and TIFF files are made of them."""
+"""Directories of TIFF structures, raw: EXIF blocks and TIFF files are made of them (TIFF 6.0)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 SUB_DIRECTORIES = (34665, 34853, 40965)
 """EXIF, GPS and interoperability: tags whose value is the place of another directory."""
@@ -41,7 +41,7 @@ class Entry:
 class Layout:
     """Byte order and width of the pointers."""
 
-    order: str
+    order: Literal["<", ">"]
     big: bool = False
 
     @property
@@ -77,7 +77,8 @@ def layout(data: Readable) -> tuple[Layout, int]:
     Raises:
         ValueError: If this is no TIFF structure.
     """
-    order = {b"II": "<", b"MM": ">"}.get(bytes(data[0:2]))
+    orders: dict[bytes, Literal["<", ">"]] = {b"II": "<", b"MM": ">"}
+    order = orders.get(bytes(data[0:2]))
     if order is None or len(data) < 8:
         raise ValueError("no TIFF structure")
     plain = Layout(order)

@@ -1,4 +1,4 @@
-"""JPEG: quantisation tables, subsampling and all segments that still hold after the edit are kept."""
+"""JPEG: quantisation tables, subsampling and the segments that hold after the edit are kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from retouch.pictures.source import Source
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _LONGEST = 65533  # payload of a segment: 16-bit length less its own two bytes
-# One bit can stand for a block of 64 pixels in each of three subsampled components (T.81, Annex F, G).
+# One bit can stand for a block of 64 pixels, and subsampled for 256 (T.81, Annex F and G).
 _DENSEST = 8 * 256
 _STARTS = {0xC0, 0xC1, 0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)}
 _QUALITY = 95  # of pictures that were no JPEG before
@@ -106,7 +106,20 @@ def _take(header: _Header, code: int, payload: bytes) -> None:
     elif code == 0xE0:
         if payload[:5] == b"JFIF\0" and len(payload) >= 12:
             header.density = struct.unpack(">BHH", payload[7:12])
-    elif code == 0xE1 and payload.startswith(_EXIF):
+    elif code in (0xE1, 0xE2):
+        _take_described(header, code, payload)
+    elif code == 0xEB and b"jumb" in payload[:32]:
+        header.dropped.append("the content credential (C2PA)")
+    elif code == 0xED and payload.startswith(exif.PHOTOSHOP):
+        resources = exif.photoshop_without_thumbnail(payload[len(exif.PHOTOSHOP) :])
+        header.others.append((code, exif.PHOTOSHOP + resources))
+    elif code == 0xFE or (0xE3 <= code <= 0xEF and code != 0xEE):  # Adobe's is the encoder's
+        header.others.append((code, payload))
+
+
+def _take_described(header: _Header, code: int, payload: bytes) -> None:
+    """Sort an APP1 or APP2 segment, which says by its first bytes what it is."""
+    if code == 0xE1 and payload.startswith(_EXIF):
         header.exif = header.exif or payload[len(_EXIF) :]
     elif code == 0xE1 and payload.startswith(_XMP):
         header.xmp = header.xmp or payload[len(_XMP) :]
@@ -118,12 +131,7 @@ def _take(header: _Header, code: int, payload: bytes) -> None:
         header.icc.append(payload[len(_ICC) + 2 :])
     elif code == 0xE2 and payload.startswith(b"MPF\0"):
         header.dropped.append("the further pictures in the file (gain map, preview or stereo)")
-    elif code == 0xEB and b"jumb" in payload[:32]:
-        header.dropped.append("the content credential (C2PA)")
-    elif code == 0xED and payload.startswith(exif.PHOTOSHOP):
-        resources = exif.photoshop_without_thumbnail(payload[len(exif.PHOTOSHOP) :])
-        header.others.append((code, exif.PHOTOSHOP + resources))
-    elif code == 0xFE or (0xE1 <= code <= 0xEF and code != 0xEE):  # Adobe's is the encoder's
+    else:
         header.others.append((code, payload))
 
 
@@ -149,7 +157,7 @@ def _details(image: JpegImagePlugin.JpegImageFile, header: _Header, turn: int) -
 
 
 def _stores_rgb(image: JpegImagePlugin.JpegImageFile) -> bool:
-    """Follow libjpeg's rule: JFIF means YCbCr, then Adobe's flag counts, then the component names."""
+    """Follow libjpeg: JFIF means YCbCr, then Adobe's flag counts, then the names of components."""
     if "jfif" in image.info:
         return False
     if "adobe_transform" in image.info:

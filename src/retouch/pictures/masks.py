@@ -36,8 +36,7 @@ def read_mask(
         (h, w), True = hole.
 
     Raises:
-        PictureError: If the file cannot be read, is a colour picture, or can only be meant otherwise
-            (samples of 0 and 1).
+        PictureError: If the file cannot be read, is a colour picture, or holds only 0 and 1.
     """
     picture = read(path, max_pixels=max_pixels)
     try:
@@ -112,7 +111,8 @@ def _samples(array: NDArray[Any]) -> tuple[NDArray[Any], float]:
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 1):  # also refuses NaN
             raise PictureError(
-                f"a mask of floats must lie in [0, 1], got {low:g} to {high:g}; divide it by its white"
+                f"a mask of floats must lie in [0, 1], got {low:g} to {high:g}; "
+                "divide it by its white"
             )
         white: float = 1.0
     elif np.issubdtype(array.dtype, np.integer):

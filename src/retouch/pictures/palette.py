@@ -21,7 +21,7 @@ def indices(
         palette: (n, 4) RGBA, n at most 256.
 
     Returns:
-        (h, w) indices, the first one where the palette repeats a colour; None if a colour is missing.
+        (h, w) indices, the first where the palette repeats a colour; None if a colour is missing.
     """
     keys, first = np.unique(_keys(palette[:, :3], palette[:, 3]), return_index=True)
     result = np.empty(pixels.shape[:2], dtype=np.uint8)
@@ -40,5 +40,6 @@ def indices(
 def _keys(rgb: NDArray[np.uint8], alpha: NDArray[Any] | None) -> NDArray[np.uint32]:
     """Pack (..., 3) colours and their opacity into one number each."""
     wide = rgb.astype(np.uint32)
-    key = wide[..., 0] << 24 | wide[..., 1] << 16 | wide[..., 2] << 8
+    shifts = np.array([24, 16, 8], dtype=np.uint32)
+    key = np.bitwise_or.reduce(wide << shifts, axis=-1)
     return key | (np.uint32(255) if alpha is None else alpha.astype(np.uint32))

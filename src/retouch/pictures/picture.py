@@ -1,10 +1,10 @@
-"""What a picture is once it has left its file: samples, transparency, and all that is needed to write it back."""
+"""What a picture is outside its file: samples, transparency, and all it takes to write it back."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ _LUMA = (19595, 38470, 7471)
 
 
 class PictureError(ValueError):
-    """A picture or mask cannot be read, understood or written; the message is one line that says what to do."""
+    """A picture or mask cannot be read or written; the message is one line that says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +49,14 @@ class PngDetails:
     colour: int
     """Colour type of the header (PNG, Sec. 11.2.1)."""
     chunks: tuple[tuple[int, bytes, bytes], ...] = ()
-    """Place (0 before PLTE, 1 before IDAT, 2 after IDAT), type and payload of the ancillary chunks."""
+    """Place (0 before PLTE, 1 before IDAT, 2 after IDAT), type and payload of ancillary chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TiffDetails:
     """How a TIFF was laid out, and its tags."""
 
-    byteorder: str = "<"
+    byteorder: Literal["<", ">"] = "<"
     big: bool = False
     compression: int = 8
     """Code of tag 259."""

@@ -45,7 +45,8 @@ def read(source: Source) -> Picture:
         opacities = payload if kind == b"tRNS" else opacities
         if kind == b"caBX":
             notice(
-                f"{source.path}: the content credential (C2PA) is left out: it is of the old picture"
+                f"{source.path}: the content credential (C2PA) is left out, "
+                "since it is of the picture before the edit"
             )
         elif kind == b"eXIf":
             block = payload
@@ -95,7 +96,7 @@ def _chunks(source: Source) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _is_copied(kind: bytes) -> bool:
-    """Known chunks still hold; unknown ones say by their fourth letter whether they may be copied."""
+    """Known chunks hold; of unknown ones the fourth letter says whether they may be copied."""
     return kind not in _DROPPED and (kind in _COPIED_THOUGH_UNSAFE or bool(kind[3] & 32))
 
 
@@ -120,7 +121,7 @@ def _dpi(chunks: Iterable[tuple[int, bytes, bytes]], turn: int) -> tuple[float, 
             across, down, unit = struct.unpack(">IIB", payload)
             if unit == 1:
                 dpi = (across * 0.0254, down * 0.0254)
-                return dpi[::-1] if turn >= 5 else dpi
+                return (dpi[1], dpi[0]) if turn >= 5 else dpi
     return None
 
 
@@ -147,7 +148,7 @@ def _texts(chunks: Iterable[tuple[int, bytes, bytes]]) -> Iterator[tuple[str, st
 
 
 def _international(payload: bytes) -> bytes:
-    """Take the text out of an iTXt chunk: keyword, flag, method, language and translation precede it."""
+    """Take the text of an iTXt chunk; keyword, flag, method, language, translation precede it."""
     rest = payload.partition(b"\0")[2]
     text = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
     return _inflate(text) if rest[:1] == b"\1" else text
@@ -163,7 +164,7 @@ def _palette(colours: bytes, opacities: bytes) -> NDArray[np.uint8]:
 
 
 def write(file: BinaryIO, picture: Picture) -> None:
-    """Encode a picture; it stays a palette picture as long as all its colours are in the palette."""
+    """Encode a picture; a palette picture stays one while all its colours are in the palette."""
     metadata = picture.metadata
     encoded = _as_palette(picture) or _as_few_bits(picture)
     if encoded is None:
@@ -189,9 +190,9 @@ def _chunk(kind: bytes, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", crc)
 
 
-def _parts(encoded: bytes) -> tuple[bytes, bytes, memoryview]:
+def _parts(encoded: bytes | bytearray) -> tuple[bytes, bytes, memoryview]:
     """Cut a plain PNG into its header, no palette, and its pixel chunks."""
-    return encoded[8:33], b"", memoryview(encoded)[33:-12]
+    return bytes(encoded[8:33]), b"", memoryview(encoded)[33:-12]
 
 
 def _as_palette(picture: Picture) -> tuple[bytes, bytes, bytes] | None:
@@ -221,7 +222,7 @@ def _as_few_bits(picture: Picture) -> tuple[bytes, bytes, bytes] | None:
 def _packed(
     values: NDArray[np.uint8], bits: int, colour: int, table: bytes
 ) -> tuple[bytes, bytes, bytes]:
-    """Encode (h, w) values of 1, 2, 4 or 8 bits, unfiltered as the specification advises (Sec. 12.7)."""
+    """Encode (h, w) values of 1 to 8 bits, unfiltered as the specification advises (Sec. 12.7)."""
     height, width = values.shape
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     stream, body = zlib.compressobj(6), bytearray()

@@ -1,4 +1,4 @@
-"""The bytes of one file, and the fences round decoders: limits, and one clear line for every failure."""
+"""The bytes of one file, and the fences round decoders: limits, and one line for every failure."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from retouch.pictures.picture import PictureError
 
@@ -20,7 +21,7 @@ MAX_PIXELS = 500_000_000
 MAX_METADATA = 64 << 20
 """Blocks of metadata larger than this are left out [byte]."""
 
-# What decoders raise on damaged files. Coding errors would hide here too, so only decoders are fenced.
+# What decoders raise on damaged files. Our own errors would hide here: only decoders are fenced.
 DECODER_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -48,10 +49,10 @@ class Source:
     data: mmap.mmap
     max_pixels: int = MAX_PIXELS
 
-    def file(self) -> mmap.mmap:
+    def file(self) -> IO[bytes]:
         """Rewind the data, for decoders that want a file."""
         self.data.seek(0)
-        return self.data
+        return cast("IO[bytes]", self.data)
 
     def refuse(self, problem: str) -> PictureError:
         """Make the error of this file: what is wrong, and what to do."""
@@ -131,7 +132,7 @@ def fenced(source: Source) -> Iterator[None]:
         _inside.reset(token)
 
 
-def _is_outside(record: logging.LogRecord) -> bool:  # noqa: ARG001
+def _is_outside(record: logging.LogRecord) -> bool:
     return not _inside.get()
 
 

@@ -120,7 +120,8 @@ def _check_kind(source: Source, first: _Directory) -> None:
         notice(f"{source.path}: the smaller copies inside the file are left out")
     if any(entry.code == _LAYERS for entry in first.entries):
         notice(
-            f"{source.path}: Photoshop layers are left out, since they show the picture before the edit"
+            f"{source.path}: Photoshop layers are left out, "
+            "since they show the picture before the edit"
         )
 
 
@@ -173,7 +174,7 @@ def _check_samples(source: Source, first: _Directory) -> tuple[str, int]:
 
 
 def _decode(source: Source, mode: str, bits: int) -> NDArray[Any]:
-    """Let tifffile decode the first page as (h, w) or (h, w, c) samples; 1 to 4 bits are scaled to 8."""
+    """Let tifffile decode the first page as (h, w[, c]) samples; 1 to 4 bits are scaled to 8."""
     with tifffile.TiffFile(source.path, is_ome=False) as file:
         page = file.pages[0].aspage()
         samples = page.asarray().reshape(page.shaped)[:, 0]  # (planes, h, w, interleaved)
@@ -357,7 +358,7 @@ def _labels(photometric: str | int, picture: Picture, details: TiffDetails) -> d
 
 
 def _rewrite_directory(file: BinaryIO, details: TiffDetails) -> None:
-    """Append a directory that has the picture's own tags beside the layout, and point the header to it."""
+    """Append a directory with the picture's own tags beside the layout; point the header to it."""
     file.flush()
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         form, place = ifd.layout(data)

@@ -132,7 +132,7 @@ class _Bits:
 
 
 def _estimate_quality(payload: bytes) -> int:
-    """Invert libwebp's map from quality to quantiser (quant_enc.c: QualityToCompression) [1, 100]."""
+    """Invert libwebp's map from quality to quantiser (quant_enc.c, QualityToCompression)."""
     if len(payload) < 32 or payload[3:6] != b"\x9d\x01\x2a":
         return _QUALITY
     quantiser = _quantiser(_Bits(payload[10:]))
@@ -142,7 +142,7 @@ def _estimate_quality(payload: bytes) -> int:
 
 
 def _quantiser(bits: _Bits) -> float:
-    """Read the frame header (RFC 6386, Sec. 9.2 to 9.6) up to the quantiser: the segments' mean if any."""
+    """Read the frame header up to the quantiser (RFC 6386, Sec. 9.2 to 9.6); mean of segments."""
     segments: list[int | None] = []
     bits.take(2)  # colour space, clamping
     if bits.take(1):

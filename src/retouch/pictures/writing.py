@@ -38,8 +38,8 @@ def write(path: str | os.PathLike[str], picture: Picture, *, lossless: bool = Fa
     Args:
         path: Where to; the extension decides the format.
         picture: The picture; a file of its own format keeps that file's encoding.
-        lossless: Write PNG in place of JPEG, HEIC and AVIF (TIFF for CMYK), and lossless WebP in place
-            of lossy, so that every known pixel survives bit for bit. The extension follows.
+        lossless: Write PNG in place of JPEG, HEIC and AVIF (TIFF for CMYK), and lossless WebP in
+            place of lossy, so that every known pixel survives bit for bit. The extension follows.
 
     Returns:
         The file that was written.
