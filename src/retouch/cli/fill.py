@@ -30,7 +30,7 @@ def fill(
     skip_existing: bool = False,
     seed: int = 0,
 ) -> None:
-    """Fill the holes of a picture: retouch fill photo.jpg mask.png
+    """Fill the holes of a picture (retouch fill photo.jpg mask.png) or of a folder.
 
     White in the mask is what goes. Everything else stays as it is, bit for bit in lossless formats
     (JPEG must be encoded again: --lossless writes PNG instead). EXIF, colour profile, transparency
@@ -69,8 +69,7 @@ def fill(
 
         options = FillOptions(dilate=dilate, feather=feather, seed=seed)
         reading = ReadOptions(invert_mask=invert_mask, resize_mask=resize_mask, lossless=lossless)
-        name = str(weights) if weights else network
-        inpainter = Inpainter.load(name, device=device, precision=precision)
+        inpainter = Inpainter.load(weights or network, device=device, precision=precision)
         failed += _follow(fill_all(inpainter, jobs, options, reading), len(jobs))
     if failed:
         sys.exit(1 if picture.is_dir() else 2)

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
     from retouch.pictures.ifd import Entry
 
 logger = logging.getLogger(__name__)
@@ -215,6 +218,12 @@ class Picture:
             alpha = alpha.copy() if copy else alpha
             alpha[box][hole] = self.white
         return replace(self, pixels=result, alpha=alpha)
+
+    def save(self, path: str | os.PathLike[str], *, lossless: bool = False) -> Path:
+        """Write it with its metadata; see `retouch.pictures.write`."""
+        from retouch.pictures.writing import write  # writing needs this module
+
+        return write(path, self, lossless=lossless)
 
     def _check_box(self, top: int, left: int, height: int, width: int) -> None:
         if min(top, left, height - 1, width - 1) < 0 or (

@@ -51,6 +51,10 @@ class Outcome:
     """One line, or None if all went well."""
 
 
+Opened = tuple[Picture, Mask, np.ndarray | None]
+"""Picture, mask and label map of a job."""
+
+
 def fill_all(
     inpainter: Inpainter,
     jobs: Iterable[Job],
@@ -64,7 +68,7 @@ def fill_all(
     """
     with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
         waiting = iter(jobs)
-        opened: deque[tuple[Job, Future[tuple[Picture, Mask, np.ndarray | None]]]] = deque()
+        opened: deque[tuple[Job, Future[Opened]]] = deque()
         writing: deque[tuple[Job, Future[Path]]] = deque()
         while True:
             while len(opened) < _AHEAD and (job := next(waiting, None)) is not None:
@@ -84,7 +88,7 @@ def fill_all(
         yield from _written(writing, 0)
 
 
-def open_job(job: Job, reading: ReadOptions) -> tuple[Picture, Mask, np.ndarray | None]:
+def open_job(job: Job, reading: ReadOptions) -> Opened:
     """Read picture, mask and label map of a job.
 
     Raises:

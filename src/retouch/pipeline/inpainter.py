@@ -85,13 +85,14 @@ class Inpainter:
         device: str = "auto",
         precision: Precision = "auto",
     ) -> "Inpainter":
-        """Load weights by file, by their name or by a network's name (`retouch models`).
+        """Load weights by file (a `Path`), by their name or by a network's name.
 
         Raises:
             WeightsError: If there are none, or they do not fit their network.
             OptionError: If there is no such device.
         """
-        header, network = files.load(named.find(str(name)))
+        path = name if isinstance(name, Path) else named.find(name)
+        header, network = files.load(path)
         return cls(network, header, device=device, precision=precision)
 
     def fill(

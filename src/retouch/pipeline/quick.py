@@ -39,10 +39,10 @@ def fill(
         PictureError: If picture or mask cannot be read, or they differ in size.
         WeightsError: If there are no such weights.
     """
-    inpainter = _loaded(str(network), device)
+    inpainter = _loaded(network, device)
     return inpainter.fill(picture, mask, dilate=dilate, feather=feather, seed=seed)
 
 
 @lru_cache(maxsize=2)
-def _loaded(network: str, device: str) -> Inpainter:
+def _loaded(network: str | Path, device: str) -> Inpainter:
     return Inpainter.load(network, device=device)

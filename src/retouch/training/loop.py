@@ -200,7 +200,7 @@ class Run:
                 "network": self.network.state_dict(),
                 "ema": self.ema.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "critics": self.objective.critics.state_dict(),
+                "critics": {k: c.state_dict() for k, c in self.objective.critics.items()},
                 "critic_optimizer": critic_optimizer,
                 "random": torch.get_rng_state(),
             },
@@ -213,7 +213,8 @@ class Run:
         self.network.load_state_dict(state["network"])
         self.ema.network.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.objective.critics.load_state_dict(state["critics"])
+        for name, critic in self.objective.critics.items():
+            critic.load_state_dict(state["critics"][name])
         if self.critic_optimizer:
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         torch.set_rng_state(state["random"])
@@ -235,7 +236,10 @@ class Run:
 
 
 def _read_data(config: TrainConfig) -> tuple[Sampler, list[tuple[np.ndarray, np.ndarray]]]:
-    training, held = sources.split(sources.entries(config.data.pictures), part=0)
+    found = sources.entries(config.data.pictures)
+    training, held = sources.split(found, part=0)
+    if not held and len(found) > 1:  # a small set of one's own
+        training, held = found[:-1], found[-1:]
     shapes = [sources.decode_mask(entry) for entry in sources.entries(config.data.masks)]
     sampler = Sampler(sources.decode_all(training), shapes, config.data, config.seed)
     stride = max(1, len(held) // max(1, config.data.validation))

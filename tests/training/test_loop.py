@@ -1,0 +1,146 @@
+"""Training runs, stops, goes on exactly where it was, and says what is wrong with a recipe."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from retouch import recipe
+from retouch.recipe import RecipeError
+from retouch.training import checkpoint
+from retouch.training.config import TrainConfig
+from retouch.training.ema import EMA
+from retouch.training.loop import Run, TrainingError
+from retouch.weights import files
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for index in range(24):
+        small = rng.integers(0, 256, (6, 6, 3)).astype(np.uint8)
+        Image.fromarray(small).resize((64, 64)).save(folder / f"{index}.png")
+    return folder
+
+
+def config(pictures: Path, **more: object) -> TrainConfig:
+    raw = {
+        "network": "dilated",
+        "name": "dilated-test",
+        "data": {"pictures": [str(pictures)], "size": 32, "validation": 2},
+        "model": {"channels": [4, 8, 8]},
+        "objective": {"critic_width": 4},
+        "optim": {"warmup": 2, "critic_from": 3},
+        "steps": 8,
+        "batch": 2,
+        "validate_every": 4,
+        "log_every": 1,
+    }
+    return recipe.structure(raw | more, TrainConfig, where="test")
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "pictures/s"} for row in rows]
+
+
+def test_a_run_leaves_all_that_it_should(pictures: Path, tmp_path: Path):
+    Run(config(pictures), tmp_path, "cpu").fit()
+    rows = losses(tmp_path)
+    assert {"hole", "known", "adversarial"} <= set(rows[0])
+    assert "critic" not in rows[0]
+    assert "critic" in rows[-2]
+    header, _ = files.load(tmp_path / "last.safetensors")
+    assert header.name == "dilated-test"
+    assert list((tmp_path / "sheets").glob("*.png"))
+    again = recipe.load(tmp_path / "recipe.toml", TrainConfig)
+    assert again == config(pictures)
+
+
+@pytest.mark.parametrize("order", ["critic-first", "simultaneous"])
+def test_a_stopped_run_goes_on_as_if_it_had_not(pictures: Path, tmp_path: Path, order: str):
+    optim = {"warmup": 2, "critic_from": 3, "order": order}
+    Run(config(pictures, optim=optim), tmp_path / "whole", "cpu").fit()
+    stopped = Run(config(pictures, optim=optim), tmp_path / "parts", "cpu")
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_after(stopped, 6)
+    Run(config(pictures, optim=optim), tmp_path / "parts", "cpu").fit()
+    whole, parts = (checkpoint.latest(tmp_path / n / "checkpoints") for n in ("whole", "parts"))
+    assert whole is not None
+    assert parts is not None
+    torch.testing.assert_close(whole, parts, rtol=0, atol=0)
+    assert losses(tmp_path / "whole")[-1] == losses(tmp_path / "parts")[-1]
+
+
+def interrupt_after(run: Run, steps: int) -> None:
+    step = run._train_step
+
+    def limited(batch: object) -> object:
+        if run.step == steps:
+            raise KeyboardInterrupt
+        return step(batch)  # pyright: ignore[reportArgumentType]
+
+    run._train_step = limited  # pyright: ignore[reportAttributeAccessIssue]
+    run.fit()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path):
+    run = Run(config(pictures, optim={"lr": 1e30, "clip": 0}), tmp_path, "cpu")
+    with pytest.raises(TrainingError, match=r"not finite; the last checkpoint"):
+        run.fit()
+
+
+def test_checkpoints_are_whole_and_the_last_three_are_kept(tmp_path: Path):
+    for step in range(1, 7):
+        checkpoint.save(tmp_path, step, {"step": step})
+    assert len(list(tmp_path.iterdir())) == checkpoint.KEEP
+    found = checkpoint.latest(tmp_path)
+    assert found == {"step": 6}
+
+    class Stubborn:
+        def __reduce__(self) -> object:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(tmp_path, 7, {"step": Stubborn()})
+    assert checkpoint.latest(tmp_path) == {"step": 6}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_ema_follows_at_its_decay():
+    network = torch.nn.Linear(2, 2)
+    ema = EMA(network, 0.9)
+    before = ema.network.weight.clone()
+    with torch.no_grad():
+        network.weight += 1
+    ema.update(network, step=10_000)
+    torch.testing.assert_close(ema.network.weight.data, before + 0.1)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_parses(path: Path):
+    assert recipe.load(path, TrainConfig).steps > 0
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("stepz = 3", "stepz"),
+        ("steps = '3'", "expected int, got '3'"),
+        ("steps = -3", "steps must be positive, got -3"),
+        ("network = 5", "expected str, got 5"),
+        ("optim.lr = 0", "lr must be positive, got 0"),
+        ("data.size = 3", "size must be at least 16, got 3"),
+        ("steps = ", "not TOML"),
+        ("precision = 'fp8'", "precision"),
+    ],
+)
+def test_a_wrong_recipe_is_named_with_its_key(line: str, message: str):
+    with pytest.raises(RecipeError, match=message):
+        recipe.load(RECIPES[0], TrainConfig, [line])
