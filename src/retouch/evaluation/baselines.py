@@ -136,8 +136,8 @@ def _mean(image: Image, mask: Mask) -> Image:
 
 
 def _nearest(image: Image, mask: Mask) -> Image:
-    places: Any = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
-    rows, columns = places
+    transform: Any = ndimage.distance_transform_edt
+    rows, columns = transform(mask, return_distances=False, return_indices=True)
     return image[rows, columns]
 
 
@@ -162,7 +162,7 @@ def _migan(image: Image, mask: Mask) -> Image:
     bleeds into the rim.
     """
     session = _migan_session(store.path("migan-512-places2"))
-    grown = ndimage.binary_dilation(mask, np.ones((5, 5), dtype=bool))
+    grown = np.asarray(ndimage.binary_dilation(mask, np.ones((5, 5), dtype=bool)), dtype=np.bool_)
     if grown.all():
         grown = mask
     planes = np.ascontiguousarray(_nearest(image, grown).transpose(2, 0, 1))[None]
@@ -253,8 +253,8 @@ def _slug(name: str, baseline: Baseline) -> str:
 def _content(hidden: Image, mask: Mask) -> str:
     """Name the pair by what the baseline sees of it."""
     digest = hashlib.sha256(f"{hidden.shape}".encode())
-    digest.update(np.ascontiguousarray(hidden))
-    digest.update(np.packbits(mask))
+    digest.update(hidden.tobytes())
+    digest.update(np.packbits(mask).tobytes())
     return f"{digest.hexdigest()[:32]}.png"
 
 
