@@ -61,7 +61,7 @@ def fill_all(
     options: FillOptions = FillOptions(),
     reading: ReadOptions = ReadOptions(),
 ) -> Iterator[Outcome]:
-    """Fill pictures one after the other; while one is filled, the next is read and the last written.
+    """Fill pictures one by one; while one is filled, the next is read and the last written.
 
     Yields:
         One outcome per job, in order; a picture that fails stops nothing.

@@ -250,7 +250,7 @@ def _read_data(config: TrainConfig) -> tuple[Sampler, list[tuple[np.ndarray, np.
         side = min(picture.shape[0], picture.shape[1]) // 64 * 64 or picture.shape[0]
         shape = shapes[rng.integers(len(shapes))] if shapes else sampler.mask(rng)
         hole = cv2.resize(shape.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
-        pairs.append((np.ascontiguousarray(picture[:side, :side]), hole.astype(bool)))
+        pairs.append((picture[:side, :side].copy(), hole.astype(bool)))
     return sampler, pairs
 
 
