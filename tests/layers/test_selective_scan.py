@@ -22,7 +22,9 @@ def operands(height: int, width: int, channels: int, batch: int = 1) -> tuple[li
     """Float64 operands with the spread of a trained network, and a vertical snake."""
     length = height * width
     wide = (batch, length, channels)
-    rates = -torch.arange(1.0, 17.0, dtype=torch.float64) * torch.empty(channels, 1).uniform_(0.5, 2)
+    rates = -torch.arange(1.0, 17.0, dtype=torch.float64) * torch.empty(channels, 1).uniform_(
+        0.5, 2
+    )
     tensors = [
         torch.randn(wide),
         torch.randn(wide) * 2 - 4,
@@ -53,19 +55,23 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 @pytest.mark.parametrize(("height", "width", "channels"), [(3, 5, 8), (9, 13, 12), (8, 16, 100)])
 def test_scan_agrees_with_the_reference(form: str, height: int, width: int, channels: int):
     tensors, order = operands(height, width, channels, batch=2)
-    truth = selective_scan_reference(*tensors, order)
-    assert relative(selective_scan(*(t.float() for t in tensors), order), truth) < 2e-6
+    truth = selective_scan_reference(*tensors, order=order)
+    assert relative(selective_scan(*(t.float() for t in tensors), order=order), truth) < 2e-6
     if form == "portable":
-        assert relative(selective_scan(*tensors, order), truth) < 1e-13
+        assert relative(selective_scan(*tensors, order=order), truth) < 1e-13
 
 
 def test_gradients_agree_with_those_of_the_reference_in_float64(form: str):
     tensors, order = operands(6, 13, 100, batch=2)
     weights = torch.randn(2, 78, 100, dtype=torch.float64)
     leaves = [tensor.requires_grad_() for tensor in tensors]
-    truth = torch.autograd.grad((selective_scan_reference(*leaves, order) * weights).sum(), leaves)
+    truth = torch.autograd.grad(
+        (selective_scan_reference(*leaves, order=order) * weights).sum(), leaves
+    )
     leaves = [tensor.detach().float().requires_grad_() for tensor in tensors]
-    ours = torch.autograd.grad((selective_scan(*leaves, order) * weights.float()).sum(), leaves)
+    ours = torch.autograd.grad(
+        (selective_scan(*leaves, order=order) * weights.float()).sum(), leaves
+    )
     errors = {n: relative(o, t) for n, o, t in zip(NAMES, ours, truth, strict=True)}
     assert max(errors.values()) < 1e-5, errors
 
@@ -74,7 +80,7 @@ def test_portable_form_passes_gradcheck(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_has_kernels", lambda: False)
     tensors, order = operands(2, 3, 2)
     leaves = [tensor.requires_grad_() for tensor in tensors]
-    assert torch.autograd.gradcheck(lambda *t: selective_scan(*t, order), leaves)
+    assert torch.autograd.gradcheck(lambda *t: selective_scan(*t, order=order), leaves)
 
 
 def test_conv_and_its_gradients_agree_with_the_reference(form: str):
@@ -82,10 +88,10 @@ def test_conv_and_its_gradients_agree_with_the_reference(form: str):
     truths = [torch.randn(2, 20, 6), torch.randn(6, 4), torch.randn(6)]
     weights = torch.randn(2, 20, 6, dtype=torch.float64)
     leaves = [tensor.double().requires_grad_() for tensor in truths]
-    y = causal_conv_reference(*leaves, order)
+    y = causal_conv_reference(*leaves, order=order)
     gradients = torch.autograd.grad((y * weights).sum(), leaves)
     leaves = [tensor.clone().requires_grad_() for tensor in truths]
-    ours = causal_conv(*leaves, order)
+    ours = causal_conv(*leaves, order=order)
     assert relative(ours, y) < 2e-6
     for got, expected in zip(
         torch.autograd.grad((ours * weights.float()).sum(), leaves), gradients, strict=True
@@ -105,15 +111,15 @@ def test_reference_conv_is_causal_along_the_order():
 def test_long_decays_neither_overflow_nor_vanish(form: str):
     tensors, order = operands(8, 8, 4)
     tensors[1] = torch.full_like(tensors[1], 40.0)  # steps of 40, |a| * step up to 1280
-    truth = selective_scan_reference(*tensors, order)
-    assert relative(selective_scan(*(t.float() for t in tensors), order), truth) < 2e-6
+    truth = selective_scan_reference(*tensors, order=order)
+    assert relative(selective_scan(*(t.float() for t in tensors), order=order), truth) < 2e-6
 
 
 def test_bfloat16_is_computed_in_float32(form: str):
     tensors, order = operands(4, 4, 8)
     halves = [tensor.bfloat16() for tensor in tensors]
-    expected = selective_scan_reference(*(t.double() for t in halves), order).bfloat16()
-    result = selective_scan(*halves, order)
+    expected = selective_scan_reference(*(t.double() for t in halves), order=order).bfloat16()
+    result = selective_scan(*halves, order=order)
     assert result.dtype == torch.bfloat16
     assert relative(result.double(), expected.double()) < 2**-8
 
@@ -122,7 +128,7 @@ def test_wrong_shapes_are_named():
     tensors, order = operands(2, 3, 4)
     tensors[3] = tensors[3][:, 1:]
     with pytest.raises(ValueError, match=r"b must be of shape \(1, 6, 16\), got \(1, 5, 16\)"):
-        selective_scan(*tensors, order)
+        selective_scan(*tensors, order=order)
 
 
 @pytest.mark.parametrize("vertical", [False, True])

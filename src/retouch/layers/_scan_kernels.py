@@ -21,9 +21,10 @@ from retouch.layers.selective_scan import TILE
 _WIDTH = 96  # channels of one tile at most: three rows of it fill half of a 48 kB cache
 
 # No care for NaN, infinity and -0, fused multiply-adds, but no reordering: the rounding in `_exp2`
-# must survive. Only sums over channels (`_dot`) may be reordered.
+# must survive. Only sums over channels (`_dot`) may be reordered. A check for division by zero
+# would keep a loop from becoming vector code, so there is none ("numpy").
 _STRICT = {"contract", "nnan", "ninf", "nsz"}
-_LOOSE = {*_STRICT, "reassoc"}
+_inner = njit(fastmath=_STRICT, error_model="numpy")
 
 _ZERO, _ONE, _TWO = (np.float32(v) for v in (0, 1, 2))
 _LOG2E = np.float32(np.log2(np.e))
@@ -41,12 +42,12 @@ _L0, _L1, _L2, _L3 = np.array([0.3333332, 0.20003835, 0.14116978, 0.13433777]).a
 def _kernel(function: Callable[..., None]) -> Callable[..., None]:
     """Compile an outermost loop, which runs without Python's lock, and keep the machine code."""
     try:
-        return njit(fastmath=_STRICT, nogil=True, cache=True)(function)
+        return njit(fastmath=_STRICT, error_model="numpy", nogil=True, cache=True)(function)
     except RuntimeError:  # neither beside this file nor in the user's cache may files be written
-        return njit(fastmath=_STRICT, nogil=True)(function)
+        return njit(fastmath=_STRICT, error_model="numpy", nogil=True)(function)
 
 
-@njit(fastmath=_STRICT)
+@_inner
 def _exp2(z):
     """2^z for z <= 126; z below -126 counts as -126."""
     z = max(z, _LEAST)
@@ -57,7 +58,7 @@ def _exp2(z):
     return np.int32(bits + (shifted.view(np.int32) << _EXPONENT)).view(np.float32)
 
 
-@njit(fastmath=_STRICT)
+@_inner
 def _softplus(v):
     """log(1 + e^v), as max(v, 0) + log1p(u) with u = e^-|v| and log1p(u) = 2 atanh(u / (2 + u))."""
     u = _exp2(-abs(v) * _LOG2E)
@@ -66,12 +67,12 @@ def _softplus(v):
     return max(v, _ZERO) + _TWO * s * (_ONE + q * (((_L3 * q + _L2) * q + _L1) * q + _L0))
 
 
-@njit(fastmath=_STRICT)
+@_inner
 def _sigmoid(v):
     return _ONE / (_ONE + _exp2(min(-v * _LOG2E, _MOST)))
 
 
-@njit(fastmath=_LOOSE)
+@njit(fastmath={*_STRICT, "reassoc"})
 def _dot(x, y):
     total = _ZERO
     for j in range(len(x)):
@@ -79,12 +80,12 @@ def _dot(x, y):
     return total
 
 
-@njit
+@_inner
 def _scratch(width):
     return np.empty((TILE, width), np.float32)
 
 
-@njit(fastmath=_STRICT)
+@_inner
 def _enter(step, drive, total, d, steps):
     """Turn a tile of delta and x into step lengths, what drives the states, what skips them."""
     for t in range(steps):
@@ -95,7 +96,7 @@ def _enter(step, drive, total, d, steps):
             total[t, j] = d[j] * x
 
 
-@njit(fastmath=_STRICT)
+@_inner
 def _pass(tile, n, steps, a, h, b, c):
     """Lead states n to n + 3 through a tile and add what they say to its total."""
     step, drive, total = tile
@@ -142,7 +143,7 @@ def _scan(operands, order, span, y, states):
                 row[j] = total[t, j] * z[t, j] * _sigmoid(z[t, j])
 
 
-@njit(fastmath=_STRICT)
+@_inner
 def _recall(tile, past, decay, steps, a, b, c):
     """Lead one state through a tile again, keeping its values (`past[t + 1]` after step t)."""
     step, drive, total = tile
@@ -156,7 +157,7 @@ def _recall(tile, past, decay, steps, a, b, c):
             total[t, j] += v * ct
 
 
-@njit(fastmath=_STRICT)
+@_inner
 def _return(tile, past, decay, steps, a, b, c):
     """Lead one state's gradient back through a tile, from the last step to the first."""
     step, drive, dy, dstep, ddrive, dh, da, db, dc = tile
@@ -176,7 +177,7 @@ def _return(tile, past, decay, steps, a, b, c):
             dh[j] = g
 
 
-@njit(fastmath=_STRICT)
+@_inner
 def _leave(rows, tile, t, d, dd):
     """Gradients of one step's inputs, from those of its step length and of what it drives."""
     x, delta, z, dy, dx, ddelta, dgate = rows
@@ -214,7 +215,17 @@ def _scan_back(operands, order, span, dy, states, gradients):
             past[0] = states[start // TILE, n, first:last]
             rate, bn, cn = a[n, first:last], b[n, start:], c[n, start:]
             _recall((step, drive, total), past, decay, steps, rate, bn, cn)
-            tile = (step, drive, gy, dstep, ddrive, dh[n], da[n, first:last], db[n, start:], dc[n, start:])
+            tile = (
+                step,
+                drive,
+                gy,
+                dstep,
+                ddrive,
+                dh[n],
+                da[n, first:last],
+                db[n, start:],
+                dc[n, start:],
+            )
             _return(tile, past, decay, steps, rate, bn, cn)
         for t in range(steps):
             p, q = start + t, order[start + t]
@@ -230,7 +241,7 @@ def _scan_back(operands, order, span, dy, states, gradients):
             _leave(rows, (step, total, gy, dstep, ddrive), t, d[first:last], dd[first:last])
 
 
-@njit(fastmath=_STRICT)
+@_inner
 def _back(x, order, t, width):
     """The pixel visited t steps after the start; before the start there are zeros."""
     return x[order[t]] if t >= 0 else np.zeros(width, np.float32)
@@ -302,15 +313,10 @@ def _arrays(*tensors: Tensor) -> list[np.ndarray]:
 
 
 def scan(operands: list[Tensor], order: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
-    """Run the selective scan.
-
-    Args:
-        operands: x, delta, a, b, c, d, gate as in `selective_scan`, all float32 on the CPU.
-        order: (l,) int64.
-        keep: Whether to keep what the backward pass needs.
+    """Run the scan on x, delta, a, b, c, d, gate of `selective_scan`, float32 on the CPU.
 
     Returns:
-        y (b, l, d), and the states (b, tiles, n, d) or (b, 0, n, d).
+        y (b, l, d), and the states before each tile (b, tiles, n, d), no tiles unless to `keep`.
     """
     x, delta, a, b, c, d, gate = operands
     batch, length, channels = x.shape
@@ -352,7 +358,15 @@ def scan_backward(
             )
     _run(jobs)
     db, dc = (g.sum(1).transpose(1, 2) for g in (db, dc))
-    return [dx, ddelta, da.sum(0).t().contiguous(), db.contiguous(), dc.contiguous(), dd.sum(0), dgate]
+    return [
+        dx,
+        ddelta,
+        da.sum(0).t().contiguous(),
+        db.contiguous(),
+        dc.contiguous(),
+        dd.sum(0),
+        dgate,
+    ]
 
 
 def conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
@@ -378,6 +392,8 @@ def conv_backward(dy: Tensor, operands: list[Tensor], order: Tensor) -> list[Ten
     for i in range(len(x)):
         xi, gi, dxi, dti, dbi = _arrays(x[i], dy[i], dx[i], dtaps[i], dbias[i])
         for span in _spans(x.shape[2], x.shape[2]):
-            jobs.append(partial(_conv_back, (xi, weights, offsets), walk, span, gi, (dxi, dti, dbi)))
+            jobs.append(
+                partial(_conv_back, (xi, weights, offsets), walk, span, gi, (dxi, dti, dbi))
+            )
     _run(jobs)
     return [dx, dtaps.sum(0).t().contiguous(), dbias.sum(0)]

@@ -143,7 +143,7 @@ def causal_conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
     if _has_kernels() and x.device.type == "cpu" and dtype == torch.float32:
         y = _conv_op(*operands, order)
     else:
-        y = causal_conv_reference(*operands, order)
+        y = causal_conv_reference(*operands, order=order)
     return y.to(x.dtype)
 
 
@@ -225,7 +225,8 @@ def _walk(rule: _Rule, h: Tensor, rows: tuple[Tensor, ...]) -> tuple[Tensor, Ten
 
 def _exporting() -> bool:
     """Whether the dynamo exporter makes an ONNX file (the older, tracing one unrolls the steps)."""
-    return torch.onnx.is_in_onnx_export() and not torch.jit.is_tracing()
+    tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return torch.onnx.is_in_onnx_export() and not tracing
 
 
 # -------------------------------------------------------------------------------------- CPU kernels

@@ -7,9 +7,31 @@ they lie.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Walk(NamedTuple):
+    """One way over a picture of h * w pixels."""
+
+    order: Tensor
+    """(h * w,) pixel numbers in the order of the visit."""
+    positions: Tensor
+    """(h * w, c) sinusoids of each pixel's place in that order."""
+
+
+def snake_walks(
+    height: int, width: int, frequencies: tuple[float, ...], device: torch.device
+) -> tuple[Walk, Walk]:
+    """Return the horizontal and the vertical snake with their position tables."""
+    horizontal = snake_order(height, width, vertical=False, device=device)
+    vertical = snake_order(height, width, vertical=True, device=device)
+    return (
+        Walk(horizontal, position_table(horizontal, frequencies)),
+        Walk(vertical, position_table(vertical, frequencies)),
+    )
 
 
 def snake_order(height: int, width: int, *, vertical: bool, device: torch.device) -> Tensor:
@@ -61,7 +83,8 @@ def position_table(order: Tensor, frequencies: tuple[float, ...]) -> Tensor:
         frequencies: From `position_frequencies`.
 
     Returns:
-        (l, 2 * len(frequencies)) float32, row p for pixel p: sines in even channels, cosines in odd.
+        (l, 2 * len(frequencies)) float32, row p for pixel p; even channels are sines, odd ones
+        cosines.
     """
     step = torch.empty_like(order)
     step[order] = torch.arange(len(order), device=order.device)
