@@ -57,7 +57,7 @@ def test_add_accepts_a_published_hash_prefix(home: Path, known, tmp_path: Path):
 
 def test_add_refuses_strangers(home: Path, known, tmp_path: Path):
     (tmp_path / "x").write_bytes(b"stranger")
-    with pytest.raises(ValueError, match=r"none of the files .* whole\.pth"):
+    with pytest.raises(store.StoreError, match=r"none of the files .* whole\.pth"):
         store.add(tmp_path / "x")
     assert not home.exists()
 
@@ -70,7 +70,7 @@ def test_a_missing_file_says_how_to_get_it(home: Path, known):
 
 
 def test_an_unknown_name_lists_the_known_ones(home: Path, known):
-    with pytest.raises(KeyError, match="thing"):
+    with pytest.raises(store.StoreError, match="thing"):
         store.path("nothing")
 
 

@@ -44,7 +44,9 @@ class Baseline:
     run: Callable[[Image, Mask], Image]
     """Fills; need not respect the known pixels."""
     package: str
-    """Distribution whose version goes into reports and cache names."""
+    """Distribution whose version goes into reports and cache names; `|` between alternatives."""
+    module: str
+    """What must be importable."""
     needs: str | None = None
     """A name in the weight store."""
 
@@ -80,11 +82,7 @@ def _navier_stokes(image: Image, mask: Mask) -> Image:
 
 
 def _fsr_fast(image: Image, mask: Mask) -> Image:
-    photo = getattr(cv2, "xphoto", None)
-    if photo is None:
-        raise MissingPackageError(
-            'fsr-fast needs opencv-contrib-python-headless: pip install "retouch[baselines]"'
-        )
+    photo: Any = _module("cv2.xphoto", "opencv-contrib-python-headless")
     result = image.copy()
     known = np.where(mask, 0, 255).astype(np.uint8)
     photo.inpaint(image, known, result, photo.INPAINT_FSR_FAST)
@@ -178,37 +176,54 @@ def _bytes(values: NDArray[np.floating]) -> Image:
 _CV = "opencv-contrib-python-headless|opencv-python-headless|opencv-contrib-python|opencv-python"
 
 BASELINES: Mapping[str, Baseline] = {
-    "telea": Baseline(what="fast marching (Telea 2004), OpenCV, radius 3", run=_telea, package=_CV),
+    "telea": Baseline(
+        what="fast marching (Telea 2004), OpenCV, radius 3",
+        run=_telea,
+        package=_CV,
+        module="cv2",
+    ),
     "navier-stokes": Baseline(
-        what="Navier-Stokes (Bertalmio 2001), OpenCV, radius 3", run=_navier_stokes, package=_CV
+        what="Navier-Stokes (Bertalmio 2001), OpenCV, radius 3",
+        run=_navier_stokes,
+        package=_CV,
+        module="cv2",
     ),
     "harmonic": Baseline(
         what="Laplace's equation, 4 neighbours, no flux over the border",
         run=_harmonic,
         package="scipy",
+        module="scipy",
     ),
     "biharmonic": Baseline(
-        what="biharmonic equation, scikit-image", run=_biharmonic, package="scikit-image"
+        what="biharmonic equation, scikit-image",
+        run=_biharmonic,
+        package="scikit-image",
+        module="skimage.restoration",
     ),
     "fsr-fast": Baseline(
         what="frequency selective reconstruction, OpenCV xphoto, INPAINT_FSR_FAST",
         run=_fsr_fast,
         package=_CV,
+        module="cv2.xphoto",
     ),
     "patchmatch": Baseline(
         what="PatchMatch (Barnes 2009), PyPatchMatch with its defaults (patch_size 15)",
         run=_patchmatch,
         package="PyPatchMatch",
+        module="patchmatch.patch_match",
     ),
     "migan": Baseline(
         what="MI-GAN 512 Places2 (ICCV 2023), ONNX pipeline; hole grown by 2 px and pre-filled "
         "with the nearest known pixels",
         run=_migan,
         package="onnxruntime",
+        module="onnxruntime",
         needs="migan-512-places2",
     ),
-    "mean": Baseline(what="mean colour of the known pixels", run=_mean, package="numpy"),
-    "nearest": Baseline(what="nearest known pixel", run=_nearest, package="scipy"),
+    "mean": Baseline(
+        what="mean colour of the known pixels", run=_mean, package="numpy", module="numpy"
+    ),
+    "nearest": Baseline(what="nearest known pixel", run=_nearest, package="scipy", module="scipy"),
 }
 
 
@@ -282,11 +297,10 @@ def available(name: str) -> str | None:
         KeyError: If there is no such baseline.
     """
     baseline = _baseline(name)
-    image = np.zeros((48, 48, 3), dtype=np.uint8)
-    mask = np.zeros((48, 48), dtype=bool)
-    mask[20:24, 20:24] = True
     try:
-        baseline.run(image, mask)
+        _module(baseline.module, baseline.package.partition("|")[0])
+        if baseline.needs is not None:
+            store.path(baseline.needs)
     except (MissingPackageError, store.MissingWeightsError) as error:
         return f"{name}: {error}"
     return None

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from retouch.evaluation import pixels, similarity
 from retouch.evaluation.lpips import LPIPS
-from retouch.evaluation.pixels import Hole, Picture
+from retouch.evaluation.pixels import Hole, Picture, ScoreError
 
 __all__ = ["CONVENTIONS", "METRICS", "SET_METRICS", "Column", "Metric", "Scorer", "composite"]
 
@@ -250,24 +250,24 @@ class Column:
         """Read `psnr_rgb.hole.raw`.
 
         Raises:
-            ValueError: If the metric or a choice is unknown, or does not go with the metric.
+            ScoreError: If the metric or a choice is unknown, or does not go with the metric.
         """
         metric, *choices = text.split(".")
         facts = METRICS.get(metric) or SET_METRICS.get(metric)
         if facts is None:
             known = ", ".join([*METRICS, *SET_METRICS])
-            raise ValueError(f"no metric {metric!r}; there are {known}")
+            raise ScoreError(f"no metric {metric!r}; there are {known}")
         rounding: Rounding = "rounded"
         for choice in choices:
             if choice in ("truncated", "unrounded"):
                 rounding = cast("Rounding", choice)
             elif choice not in ("hole", "raw"):
                 known = "hole, raw, truncated, unrounded"
-                raise ValueError(f"no choice {choice!r} in {text!r}; there are {known}")
+                raise ScoreError(f"no choice {choice!r} in {text!r}; there are {known}")
         if metric in SET_METRICS and choices:
-            raise ValueError(f"{metric} is computed on 8-bit composites only, got {text!r}")
+            raise ScoreError(f"{metric} is computed on 8-bit composites only, got {text!r}")
         if "hole" in choices and not facts.hole:
-            raise ValueError(f"{metric} cannot be restricted to the hole, got {text!r}")
+            raise ScoreError(f"{metric} cannot be restricted to the hole, got {text!r}")
         return cls(metric=metric, hole="hole" in choices, raw="raw" in choices, rounding=rounding)
 
     def __str__(self) -> str:
@@ -349,15 +349,15 @@ class Scorer:
             Column -> value.
 
         Raises:
-            ValueError: If shapes differ or the picture is too small for a metric.
+            ScoreError: If shapes differ or the picture is too small for a metric.
         """
         if truth.dtype != np.uint8 or prediction.shape != truth.shape or truth.ndim != 3:
-            raise ValueError(
+            raise ScoreError(
                 f"truth must be uint8 (h, w, 3) and the prediction of its shape, got "
                 f"{truth.dtype} {truth.shape} and {prediction.shape}"
             )
         if mask.dtype != np.bool_ or mask.shape != truth.shape[:2]:
-            raise ValueError(f"mask must be bool {truth.shape[:2]}, got {mask.dtype} {mask.shape}")
+            raise ScoreError(f"mask must be bool {truth.shape[:2]}, got {mask.dtype} {mask.shape}")
         values: dict[str, float] = {}
         for column in self.columns:
             picture = to_255(prediction, column.rounding)

@@ -7,10 +7,24 @@ Boolean (h, w) array or None for the whole picture. All sums run in float64.
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PSNR_CAP", "grey", "l1", "psnr", "psnr_grey", "relative_l1", "relative_l1_grey"]
+__all__ = [
+    "PSNR_CAP",
+    "ScoreError",
+    "grey",
+    "l1",
+    "psnr",
+    "psnr_grey",
+    "relative_l1",
+    "relative_l1_grey",
+]
 
 Picture = NDArray[np.uint8] | NDArray[np.floating]
 Hole = NDArray[np.bool_] | None
+
+
+class ScoreError(ValueError):
+    """A score cannot be computed for these pictures, or there is no such score."""
+
 
 PSNR_CAP = 100.0
 """PSNR of identical pictures is infinite; scores stop here [dB] so that means stay finite."""

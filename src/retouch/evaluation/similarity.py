@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from retouch.evaluation.pixels import Hole, Picture, grey
+from retouch.evaluation.pixels import Hole, Picture, ScoreError, grey
 
 __all__ = [
     "ms_ssim",
@@ -80,7 +80,7 @@ def _floats(truth: Picture, picture: Picture) -> tuple[Map, Map]:
 
 def _check(truth: Picture, side: int, what: str) -> None:
     if min(truth.shape[:2]) < side:
-        raise ValueError(f"{what} needs sides of at least {side} px, got {truth.shape[:2]}")
+        raise ScoreError(f"{what} needs sides of at least {side} px, got {truth.shape[:2]}")
 
 
 def _gaussian_map(truth: Picture, picture: Picture, *, zero_padded: bool) -> Map:

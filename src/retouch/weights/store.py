@@ -19,6 +19,7 @@ __all__ = [
     "Entry",
     "KnownFile",
     "MissingWeightsError",
+    "StoreError",
     "add",
     "folder",
     "manifest",
@@ -29,6 +30,10 @@ __all__ = [
 
 class MissingWeightsError(FileNotFoundError):
     """A weight file is needed that the store does not hold; the message says where to get it."""
+
+
+class StoreError(ValueError):
+    """A name or a file is none that the manifest knows; the message lists those it does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +86,7 @@ def path(name: str) -> Path:
     A `<name>.safetensors` in the folder is found as well, whether or not the manifest lists it.
 
     Raises:
-        KeyError: If neither manifest nor store knows the name; the message lists the known ones.
+        StoreError: If neither manifest nor store knows the name; the message lists the known ones.
         MissingWeightsError: If the store does not hold the file; the message says which file to
             get, from where, and how to add it.
     """
@@ -91,7 +96,7 @@ def path(name: str) -> Path:
     entry = next((entry for entry in manifest() if entry.name == name), None)
     if entry is None:
         known = ", ".join(sorted(entry.name for entry in manifest()))
-        raise KeyError(f"no weights named {name!r}; the manifest lists {known}")
+        raise StoreError(f"no weights named {name!r}; the manifest lists {known}")
     for known_file in entry.files:
         place = folder() / known_file.file
         if place.is_file():
@@ -114,7 +119,7 @@ def add(file: str | Path) -> tuple[Entry, Path]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If its sha256 is not in the manifest.
+        StoreError: If its sha256 is not in the manifest.
     """
     file = Path(file)
     digest = sha256(file)
@@ -125,7 +130,7 @@ def add(file: str | Path) -> tuple[Entry, Path]:
                 _copy(file, target)
                 return entry, target
     known = ", ".join(known_file.file for entry in manifest() for known_file in entry.files)
-    raise ValueError(f"{file} (sha256 {digest}) is none of the files the manifest knows: {known}")
+    raise StoreError(f"{file} (sha256 {digest}) is none of the files the manifest knows: {known}")
 
 
 def sha256(file: Path) -> str:
