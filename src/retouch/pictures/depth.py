@@ -31,6 +31,22 @@ def _rounded(samples: NDArray[Any]) -> NDArray[np.uint8]:
     return result
 
 
+def straight(picture: Picture) -> Picture:
+    """Divide premultiplied samples by their opacity, for formats that know no premultiplied ones."""
+    if picture.alpha is None:
+        return picture
+    result = np.empty_like(picture.pixels)
+    rows = max(1, _BAND // picture.width)
+    for top in range(0, picture.height, rows):
+        band = slice(top, top + rows)
+        alpha = picture.alpha[band].astype(np.uint64)
+        alpha = alpha if picture.is_grey else alpha[..., None]
+        divisor = np.maximum(alpha, 1)
+        scaled = (picture.pixels[band] * np.uint64(picture.white) + divisor // 2) // divisor
+        result[band] = np.minimum(scaled, picture.white)
+    return replace(picture, pixels=result)
+
+
 def levels(grey: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     """Round grey samples [0, 255] to the levels of 1, 2 or 4 bits [0, 2**bits - 1]."""
     top = (1 << bits) - 1

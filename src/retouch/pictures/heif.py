@@ -28,8 +28,9 @@ def read_avif(source: Source) -> Picture:
     source.check_size(image.width, image.height, float("inf"))
     if image.n_frames > 1:
         raise source.refuse("this is an animation; save the frame you want as a PNG")
-    block = image.info.get("exif")
-    turn = exif.orientation(block)  # Pillow has put the file's own rotation there
+    turn = exif.orientation(
+        _bare(image.info.get("exif"))
+    )  # Pillow has put the file's own rotation there
     image.load()
     pixels, alpha = bands.split(bands.to_array(image, turn))
     return Picture(pixels=pixels, alpha=alpha, metadata=_metadata("AVIF", image.info, turn, 8))

@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import BinaryIO
 
 from retouch.pictures import bmp, heif, jpeg, png, tiff, webp
-from retouch.pictures.depth import eight_bits
+from retouch.pictures.depth import eight_bits, straight
 from retouch.pictures.formats import EXTENSIONS
-from retouch.pictures.picture import Picture, PictureError, WebpDetails, notice
+from retouch.pictures.picture import Picture, PictureError, TiffDetails, WebpDetails, notice
 from retouch.pictures.source import DECODER_ERRORS, one_line
 
 _WRITERS: Mapping[str, Callable[[BinaryIO, Picture], None]] = MappingProxyType(
@@ -93,6 +93,9 @@ def _fitted(picture: Picture, name: str) -> Picture:
         if int(picture.alpha.min()) < picture.white:
             raise PictureError("JPEG cannot hold transparency; name the output .png")
         picture = replace(picture, alpha=None)
+    details = picture.metadata.details
+    if name != "TIFF" and isinstance(details, TiffDetails) and details.alpha_kind == 1:
+        picture = straight(picture)
     if picture.metadata.mode == "cmyk" and name not in ("JPEG", "TIFF"):
         notice(f"{name} holds no CMYK; the picture is converted to sRGB")
         metadata = replace(picture.metadata, mode="rgb", icc=None)
