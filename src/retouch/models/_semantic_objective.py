@@ -7,7 +7,7 @@ critic with weight 0.01: first the coarse stage, then the fine one with a frozen
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,8 @@ def critic_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class SemanticObjectiveConfig:
     """What the generator pays for."""
 
+    STAGES: ClassVar = ("coarse", "fine", "joint")
+
     stage: Literal["coarse", "fine", "joint"] = "joint"
     """`coarse`: first stage only; `fine`: second stage, encoder frozen; `joint`: both."""
     weights: Mapping[str, float] = field(
@@ -76,7 +78,7 @@ class SemanticObjectiveConfig:
     """Channels of the critic's first layer."""
 
     def __post_init__(self) -> None:
-        if self.stage not in ("coarse", "fine", "joint"):
+        if self.stage not in self.STAGES:
             raise ValueError(f"stage must be coarse, fine or joint, got {self.stage!r}")
 
 

@@ -32,7 +32,7 @@ from retouch.models._semantic_objective import (
     SemanticObjective,
     SemanticObjectiveConfig,
 )
-from retouch.segmentation.guest import WithSegmenter, untrained
+from retouch.segmentation.guest import Untrained, WithSegmenter
 from retouch.segmentation.labels import label_set
 
 _SIDE = 256  # ESPA mixes along axes of 64 = 256 / 4
@@ -54,7 +54,7 @@ class SemanticConfig:
     """Label set of the guiding map, see `retouch.segmentation.labels`."""
     segmenter: str = ""
     """Weights (by name in the store) of the network that proposes label maps; empty: none;
-    `untrained`: a small network of fixed random weights, for tests and timing."""
+    `untrained`: a stand-in that knows nothing, for tests."""
 
     def __post_init__(self) -> None:
         label_set(self.labels)
@@ -251,7 +251,7 @@ class Semantic(WithSegmenter):
 
     The segmenter that proposes label maps is a guest (see `retouch.segmentation.guest`), set by
     whoever loads the weights named in `config.segmenter`. The constructor itself sets one only for
-    the name `untrained`: a small network whose random weights are always the same.
+    the name `untrained`: a stand-in that knows nothing but lets every part run.
     """
 
     def __init__(self, config: SemanticConfig = SemanticConfig()) -> None:
@@ -261,7 +261,7 @@ class Semantic(WithSegmenter):
         classes = len(self.label_set)
         self.decoder = Decoder(config.channels, classes, config.hidden) if config.guided else None
         if config.segmenter == "untrained":
-            self.segmenter = untrained(config.labels)
+            self.segmenter = Untrained(classes)
 
     def forward(self, image: Tensor, mask: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predict every pixel; known pixels are not copied (see `retouch.pipeline.compositing`).

@@ -74,16 +74,18 @@ def read(source: str | Path | Image.Image, label_set: LabelSet) -> Labels:
         ValueError: If the picture is a JPEG or does not fit the set; the message says where it
             differs.
     """
-    image = source if isinstance(source, Image.Image) else Image.open(source)
-    if image.format == "JPEG":
+    if not isinstance(source, Image.Image):
+        with Image.open(source) as image:
+            return read(image, label_set)
+    if source.format == "JPEG":
         raise ValueError("a label map must be a lossless picture such as PNG, got JPEG")
-    if image.mode == "P":
-        return _read_indexed(image, label_set)
-    if image.mode in ("1", "L", "I", "I;16"):
-        numbers = np.asarray(image.convert("L") if image.mode == "1" else image)
+    if source.mode == "P":
+        return _read_indexed(source, label_set)
+    if source.mode in ("1", "L", "I", "I;16"):
+        numbers = np.asarray(source).astype(np.int64)
         _check(numbers, label_set)
         return numbers.astype(np.uint8)
-    return from_colors(np.asarray(image.convert("RGB")), label_set)
+    return from_colors(np.asarray(source.convert("RGB")), label_set)
 
 
 def _read_indexed(image: Image.Image, label_set: LabelSet) -> Labels:
