@@ -1,0 +1,244 @@
+"""The worker's side: networks of one device, fills, label maps. Importing it imports PyTorch."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from retouch import models, segmentation
+from retouch.pictures import Picture
+from retouch.pipeline import compositing
+from retouch.pipeline.editing import SEGMENTERS, EditingSession, load_segmenter, segment
+from retouch.pipeline.holes import groups
+from retouch.pipeline.inpainter import FillOptions, Inpainter
+from retouch.web.documents import OpenPicture, Patch, cut
+from retouch.web.jobs import Job
+from retouch.web.settings import Settings
+from retouch.weights import files, named, store
+
+_LOADED = 3
+"""Networks that stay in memory per device."""
+_UNLABELLED = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Editing:
+    """A semantic editing session of one open picture."""
+
+    session: EditingSession
+    picture_key: str
+    network: str
+
+
+def available(settings: Settings) -> dict[str, Path]:
+    """List what clients may ask for, the default first."""
+    found = dict(named.available())
+    if isinstance(settings.network, Path):
+        return {settings.network.stem: settings.network, **found}
+    if settings.network in found:
+        return {settings.network: found.pop(settings.network), **found}
+    return found
+
+
+def default(settings: Settings) -> str:
+    """Name what fills if the client does not say."""
+    network = settings.network
+    return network.stem if isinstance(network, Path) else network
+
+
+def describe(settings: Settings) -> list[dict[str, Any]]:
+    """Describe every network that has weights at hand, the default first."""
+    first = default(settings)
+    described = []
+    for name, path in available(settings).items():
+        header = files.read_header(path)
+        if header.network not in models.names():
+            continue
+        card = models.card(header.network)
+        if "inpaint" not in card.tasks:
+            continue
+        labels = header.config.get("labels", "faces") if card.labels else None
+        described.append(
+            {
+                "name": name,
+                "network": header.network,
+                "paper": card.paper,
+                "license": header.license,
+                "data": list(header.data),
+                "working_size": card.fixed_size or card.working_size,
+                "default": name == first or (not described and first not in named.available()),
+                "labels": None if labels is None else label_set(labels),
+            }
+        )
+    return described
+
+
+def label_set(name: str) -> dict[str, Any]:
+    """Describe a label set: names and colours by position."""
+    found = segmentation.label_set(name)
+    return {"name": name, "names": list(found.names), "colors": [list(c) for c in found.colors]}
+
+
+class Engine:
+    """Networks on one device.
+
+    Args:
+        device: `auto`, `cpu`, `cuda:0` ...
+        settings: Default network, which is loaded at once if it is there.
+    """
+
+    def __init__(self, device: str, settings: Settings) -> None:
+        self.device = device
+        self.settings = settings
+        self._loaded: OrderedDict[str, Inpainter] = OrderedDict()
+        self._segmenters: dict[str, nn.Module] = {}
+        self._watch: _Watch | None = None
+        self._warm()
+
+    def _warm(self) -> None:
+        """Load the default network and run it once, so that the first fill does not wait."""
+        name = default(self.settings)
+        if name in available(self.settings):
+            inpainter = self.inpainter(name)
+            side = inpainter.card.fixed_size or max(64, inpainter.card.min_size)
+            hole = np.zeros((side, side), bool)
+            hole[side // 3 : side // 2, side // 3 : side // 2] = True
+            inpainter.predict(np.full((side, side, 3), 0.5, np.float32), hole)
+
+    def inpainter(self, name: str | None) -> Inpainter:
+        """Load a network, or take it from those that are loaded.
+
+        Raises:
+            WeightsError: If clients may not ask for it.
+        """
+        name = name or default(self.settings)
+        if name in self._loaded:
+            self._loaded.move_to_end(name)
+            return self._loaded[name]
+        offered = available(self.settings)
+        if name in offered:
+            path = offered[name]
+        elif name in models.names():
+            path = named.find(name)
+        else:
+            listed = ", ".join(offered) or "none"
+            raise files.WeightsError(f"no weights named {name[:80]!r} are at hand; there: {listed}")
+        inpainter = Inpainter.load(path, device=self.device)
+        self._attach(inpainter)
+        for module in inpainter.network.modules():
+            if not list(module.children()):
+                module.register_forward_pre_hook(self._step)
+        self._loaded[name] = inpainter
+        while len(self._loaded) > _LOADED:
+            self._loaded.popitem(last=False)
+        return inpainter
+
+    def _attach(self, inpainter: Inpainter) -> None:
+        """Give a network that is guided by labels its segmenter, if the store holds one."""
+        network: Any = inpainter.network
+        if not inpainter.card.labels or network.segmenter is not None:
+            return
+        config = inpainter.header.config
+        wanted = config.get("segmenter") or SEGMENTERS.get(network.label_set.name, "")
+        try:
+            network.segmenter = load_segmenter(wanted).to(inpainter.device)
+        except (store.MissingWeightsError, KeyError):
+            network.segmenter = None  # label maps are then painted from nothing
+
+    def fill(
+        self,
+        job: Job,
+        picture: Picture,
+        mask: NDArray[np.bool_],
+        network: str | None,
+        options: FillOptions,
+        labels: NDArray[np.uint8] | None = None,
+    ) -> Picture:
+        """Fill, telling the job how far it is; a cancelled job ends at the next layer."""
+        inpainter = self.inpainter(network)
+        with self._watched(job, inpainter, mask):
+            return inpainter.fill_picture(picture, mask, options, labels=labels)
+
+    def fill_part(
+        self,
+        job: Job,
+        opened: OpenPicture,
+        keys: tuple[str, ...],
+        mask: NDArray[np.bool_],
+        network: str | None,
+        options: FillOptions,
+    ) -> Patch:
+        """Fill an open picture and cut out what changed."""
+        filled = self.fill(job, opened.state(keys), mask, network, options)
+        return cut(filled, compositing.dilate(mask, options.dilate))
+
+    def begin(
+        self,
+        job: Job,
+        picture: Picture,
+        mask: NDArray[np.bool_],
+        network: str | None,
+        options: FillOptions,
+    ) -> EditingSession:
+        """Encode for semantic editing."""
+        inpainter = self.inpainter(network)
+        with self._watched(job, inpainter, mask):
+            return EditingSession(inpainter, picture, mask, options)
+
+    def segmenter(self, labels: str) -> nn.Module:
+        """Load the network that proposes label maps of a label set.
+
+        Raises:
+            MissingWeightsError: If the store does not hold its weights.
+            ValueError: If there is no network for this set.
+        """
+        name = SEGMENTERS.get(segmentation.label_set(labels).name)
+        if name is None:
+            raise files.WeightsError(f"no network labels {labels!r} yet; paint the labels instead")
+        if labels not in self._segmenters:
+            self._segmenters[labels] = load_segmenter(name)
+        return self._segmenters[labels]
+
+    def segment(self, picture: Picture, labels: str) -> NDArray[np.uint8]:
+        """Label a picture."""
+        return segment(self.segmenter(labels), picture)
+
+    @contextmanager
+    def _watched(self, job: Job, inpainter: Inpainter, mask: NDArray[np.bool_]) -> Iterator[None]:
+        layers = sum(1 for m in inpainter.network.modules() if not list(m.children()))
+        passes = len(groups(mask, inpainter.card.working_size))
+        self._watch = _Watch(job, max(1, layers * passes))
+        try:
+            yield
+        finally:
+            self._watch = None
+
+    def _step(self, *_: object) -> None:
+        if self._watch is not None:
+            self._watch.step()
+
+
+class _Watch:
+    """Counts the layers that a job has run."""
+
+    def __init__(self, job: Job, total: int) -> None:
+        self.job = job
+        self.total = total
+        self.done = 0
+
+    def step(self) -> None:
+        self.done += 1
+        self.job.advance(min(0.97, self.done / self.total))
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an error was made for a person to read: ours, and weights that are not there."""
+    if isinstance(error, store.MissingWeightsError):
+        return True
+    return type(error).__module__.startswith("retouch.") and isinstance(error, ValueError)

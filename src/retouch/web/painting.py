@@ -1,0 +1,386 @@
+"""Open pictures: opened once, filled again and again, edited by label maps, saved."""
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+
+from retouch.web.desk import (
+    API,
+    Desk,
+    desk_of,
+    fields,
+    job_out,
+    needed,
+    on_disk,
+    read_form,
+)
+from retouch.web.filling import form_schema
+from retouch.web.jobs import Job
+from retouch.web.schema import (
+    Detail,
+    JobOut,
+    PartialFill,
+    PatchOut,
+    PictureOut,
+    Replay,
+    SaveOptions,
+    SessionOptions,
+    SessionOut,
+    State,
+)
+
+router = APIRouter(prefix=API)
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Detail, "description": "The body is broken."},
+    404: {"model": Detail, "description": "Not here, or forgotten: open it again."},
+    413: {"model": Detail, "description": "The body or the picture is too large."},
+    415: {"model": Detail, "description": "The body is of another kind."},
+    422: {"model": Detail, "description": "A picture or an option cannot be used."},
+    429: {"model": Detail, "description": "The queue is full; see Retry-After."},
+    503: {"model": Detail, "description": "The worker cannot work, or is stopping."},
+}
+
+
+def multipart(model: type[Any], files: dict[str, str], required: list[str]) -> dict[str, Any]:
+    """Describe a multipart body for OpenAPI."""
+    content = {"multipart/form-data": form_schema(model, files, required)}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.post(
+    "/pictures",
+    status_code=201,
+    summary="Open a picture",
+    responses=ERRORS,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["image"],
+                        "properties": {"image": {"type": "string", "format": "binary"}},
+                    }
+                }
+            },
+        }
+    },
+)
+async def open_picture(request: Request) -> PictureOut:
+    """Read the picture and keep it for fills; forgotten when idle."""
+    from retouch.web import documents
+
+    desk = desk_of(request)
+    image = needed(await read_form(request), "image")
+    name, limit = documents.plain_name(image.filename), desk.settings.max_pixels
+
+    def read() -> documents.OpenPicture:
+        with on_disk(image) as (path,):
+            return documents.read(path, name, limit)
+
+    opened = await desk.decoding(read)
+    return describe(desk.shelf.put(opened, opened.nbytes), opened)
+
+
+def describe(key: str, opened: Any) -> PictureOut:
+    """Tell of an open picture."""
+    metadata = opened.picture.metadata
+    return PictureOut(
+        picture=key,
+        name=opened.name,
+        width=opened.picture.width,
+        height=opened.picture.height,
+        format=metadata.format,
+        bits=metadata.bits,
+        orientation=metadata.orientation,
+    )
+
+
+@router.delete("/pictures/{key}", status_code=204, summary="Close a picture")
+async def close_picture(request: Request, key: str) -> None:
+    """Forget it."""
+    desk_of(request).shelf.drop(key)
+
+
+@router.get(
+    "/pictures/{key}/view",
+    summary="Show an open picture",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, **ERRORS},
+)
+async def view(request: Request, key: str) -> Response:
+    """Answer with the picture as opened, as 8-bit PNG in full size, for any browser."""
+    from retouch.web import documents
+
+    desk = desk_of(request)
+    opened = desk.shelf.get(key, documents.OpenPicture)
+    body = await desk.decoding(documents.view, opened.picture)
+    return Response(body, media_type="image/png")
+
+
+@router.post(
+    "/pictures/{key}/fills",
+    status_code=202,
+    summary="Fill a part of an open picture",
+    responses=ERRORS,
+    openapi_extra=multipart(PartialFill, {"mask": "White = what goes."}, ["mask"]),
+)
+async def fill_part(request: Request, key: str) -> JobOut:
+    """Queue a fill; the job's value tells where its result lies."""
+    from retouch.web import documents
+
+    desk = desk_of(request)
+    opened = desk.shelf.get(key, documents.OpenPicture)
+    with desk.slot() as slot:
+        form = await read_form(request)
+        options = fields(form, PartialFill, ("mask",))
+        mask = await whole_mask(desk, opened, form, options)
+        keys = known(opened, options.patches)
+        core = core_options(options)
+
+        def work(job: Job, engine: Any) -> PatchOut:
+            patch = engine.fill_part(job, opened, keys, mask, options.network, core)
+            return keep(desk, key, opened, patch)
+
+        job = slot.submit("fill_part", work)
+    return job_out(job, desk)
+
+
+async def whole_mask(desk: Desk, opened: Any, form: Any, options: PartialFill) -> Any:
+    """Lay a mask's part into a mask of the picture's size.
+
+    Raises:
+        HTTPException: 422 if it is no mask or leaves the picture.
+    """
+    import numpy as np
+
+    from retouch.web import documents
+
+    given, limit = needed(form, "mask"), desk.settings.max_pixels
+
+    def read() -> Any:
+        with on_disk(given) as (path,):
+            return documents.read_mask(path, invert=False, max_pixels=limit)
+
+    part = await desk.decoding(read)
+    height, width = part.shape
+    picture = opened.picture
+    if options.top + height > picture.height or options.left + width > picture.width:
+        raise HTTPException(422, "the mask leaves the picture")
+    mask = np.zeros(picture.size, bool)
+    mask[options.top : options.top + height, options.left : options.left + width] = part
+    return mask
+
+
+def core_options(options: Any) -> Any:
+    """Turn options into the core's."""
+    from retouch.pipeline.inpainter import FillOptions, OptionError
+
+    try:
+        return FillOptions(dilate=options.dilate, feather=options.feather, seed=options.seed)
+    except OptionError as error:
+        raise HTTPException(422, str(error)) from None
+
+
+def known(opened: Any, keys: list[str]) -> tuple[str, ...]:
+    """Check that all fills of a state are here.
+
+    Raises:
+        HTTPException: 404 else.
+    """
+    if missing := [key for key in keys if key not in opened.patches]:
+        raise HTTPException(404, f"no fill {missing[0][:40]!r}: bring it again")
+    return tuple(keys)
+
+
+def keep(desk: Desk, key: str, opened: Any, patch: Any) -> PatchOut:
+    """Add a fill to its picture."""
+    import secrets
+
+    name = secrets.token_urlsafe(12)
+    opened.patches[name] = patch
+    desk.shelf.grow(key, patch.nbytes)
+    box = patch.box
+    return PatchOut(
+        patch=name,
+        top=box.top,
+        left=box.left,
+        width=box.width,
+        height=box.height,
+        url=f"{API}/pictures/{key}/patches/{name}",
+    )
+
+
+@router.get(
+    "/pictures/{key}/patches/{patch}",
+    summary="Get a fill",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, **ERRORS},
+)
+async def get_patch(request: Request, key: str, patch: str) -> Response:
+    """Answer with a PNG that is transparent outside the hole, in the picture's depth."""
+    from retouch.web import documents
+
+    desk = desk_of(request)
+    opened = desk.shelf.get(key, documents.OpenPicture)
+    known(opened, [patch])
+    metadata = opened.picture.metadata
+    body = await desk.decoding(documents.encode_patch, opened.patches[patch], metadata)
+    return Response(body, media_type="image/png")
+
+
+@router.post(
+    "/pictures/{key}/patches",
+    status_code=201,
+    summary="Bring a fill back",
+    responses=ERRORS,
+    openapi_extra=multipart(Replay, {"fill": "As it was given out."}, ["fill"]),
+)
+async def bring_patch(request: Request, key: str) -> PatchOut:
+    """Take back a fill that an earlier server gave out, bit for bit."""
+    from retouch.web import documents
+
+    desk = desk_of(request)
+    opened = desk.shelf.get(key, documents.OpenPicture)
+    form = await read_form(request)
+    where = fields(form, Replay, ("fill",))
+    given, limit = needed(form, "fill"), desk.settings.max_pixels
+
+    def read() -> documents.Patch:
+        with on_disk(given) as (path,):
+            return documents.read_patch(path, opened, where.top, where.left, limit)
+
+    return keep(desk, key, opened, await desk.decoding(read))
+
+
+@router.post(
+    "/pictures/{key}/save",
+    summary="Write a state of a picture as a file",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}, **ERRORS},
+)
+async def save(request: Request, key: str, options: SaveOptions) -> Response:
+    """Answer with the picture in its own format with all its metadata."""
+    from retouch.web import documents
+
+    desk = desk_of(request)
+    opened = desk.shelf.get(key, documents.OpenPicture)
+    keys = known(opened, options.patches)
+    suffix = ".png" if options.format == "png" else opened.suffix
+
+    def write() -> tuple[bytes, str]:
+        return documents.encode(opened.state(keys), suffix, lossless=options.lossless)
+
+    body, suffix = await desk.decoding(write)
+    return Response(body, media_type=documents.MEDIA[suffix])
+
+
+@router.post(
+    "/sessions",
+    status_code=202,
+    summary="Begin semantic editing",
+    responses=ERRORS,
+    openapi_extra=multipart(SessionOptions, {"mask": "White = what is edited."}, ["mask"]),
+)
+async def begin_session(request: Request) -> JobOut:
+    """Encode once; the job's value tells the session and its proposed label map."""
+    from retouch.web import documents
+
+    desk = desk_of(request)
+    with desk.slot() as slot:
+        form = await read_form(request)
+        options = fields(form, SessionOptions, ("mask",))
+        opened = desk.shelf.get(options.picture, documents.OpenPicture)
+        mask = await whole_mask(desk, opened, form, options)
+        keys = known(opened, options.patches)
+        core = core_options(options)
+
+        def work(job: Job, engine: Any) -> SessionOut:
+            state = opened.state(keys)
+            session = engine.begin(job, state, mask, options.network, core)
+            return _session_out(desk, options.picture, opened, session)
+
+        job = slot.submit("session", work)
+    return job_out(job, desk)
+
+
+def _session_out(desk: Desk, picture: str, opened: Any, session: Any) -> SessionOut:
+    from retouch.web import documents
+    from retouch.web.engine import Editing, label_set
+
+    editing = Editing(session=session, picture_key=picture, network="")
+    key = desk.shelf.put(editing, session.nbytes)
+    patch = documents.cut(session.render(), session.mask)
+    box = session.box
+    return SessionOut.model_validate(
+        {
+            "session": key,
+            "top": box.top,
+            "left": box.left,
+            "width": box.width,
+            "height": box.height,
+            "proposed": session.proposed,
+            "label_set": label_set(session.label_set.name),
+            "labels": f"{API}/sessions/{key}/labels",
+            "patch": keep(desk, picture, opened, patch).model_dump(),
+        }
+    )
+
+
+@router.get(
+    "/sessions/{key}/labels",
+    summary="Get the proposed label map",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, **ERRORS},
+)
+async def get_labels(request: Request, key: str) -> Response:
+    """Answer with an indexed PNG in class colours; number 255 = nothing is said."""
+    from retouch.web import labelmaps
+    from retouch.web.engine import Editing
+
+    desk = desk_of(request)
+    session = desk.shelf.get(key, Editing).session
+    body = await desk.decoding(labelmaps.write, session.labels, session.label_set)
+    return Response(body, media_type="image/png")
+
+
+@router.post(
+    "/sessions/{key}/render",
+    status_code=202,
+    summary="Fill as an edited label map says",
+    responses=ERRORS,
+    openapi_extra=multipart(State, {"labels": "A label map (PNG) of the session's size."}, []),
+)
+async def render(request: Request, key: str) -> JobOut:
+    """Run the decoder alone; the job's value tells where the new fill lies."""
+    from retouch.web import documents, labelmaps
+    from retouch.web.engine import Editing
+
+    desk = desk_of(request)
+    editing = desk.shelf.get(key, Editing)
+    opened = desk.shelf.get(editing.picture_key, documents.OpenPicture)
+    session = editing.session
+    with desk.slot() as slot:
+        form = await read_form(request)
+        size = (session.box.height, session.box.width)
+        given = needed(form, "labels")
+
+        def read() -> Any:
+            with on_disk(given) as (path,):
+                return labelmaps.read(path, session.label_set, size)
+
+        labels = await desk.decoding(read)
+
+        def work(job: Job, engine: Any) -> PatchOut:
+            patch = documents.cut(session.render(labels), session.mask)
+            return keep(desk, editing.picture_key, opened, patch)
+
+        job = slot.submit("render", work)
+    return job_out(job, desk)
+
+
+@router.delete("/sessions/{key}", status_code=204, summary="End semantic editing")
+async def end_session(request: Request, key: str) -> None:
+    """Forget it."""
+    desk_of(request).shelf.drop(key)
