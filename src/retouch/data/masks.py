@@ -142,3 +142,82 @@ def augmented(rng: Generator, size: tuple[int, int], mask: np.ndarray) -> np.nda
     crop = mask[top : top + h, left : left + w]
     crop = crop[:, ::-1] if rng.random() < 0.5 else crop
     return np.ascontiguousarray(crop)
+
+
+def block(rng: Generator, size: tuple[int, int]) -> np.ndarray:
+    """One box of half of each side, anywhere: the square mask of PEN-Net, ISNet and SEM-Net."""
+    h, w = size
+    mask = np.zeros(size, bool)
+    top, left = int(rng.integers(h - h // 2 + 1)), int(rng.integers(w - w // 2 + 1))
+    mask[top : top + h // 2, left : left + w // 2] = True
+    return mask
+
+
+def half(rng: Generator, size: tuple[int, int]) -> np.ndarray:
+    """The left or the right half: ISNet's second mask mode."""
+    mask = np.zeros(size, bool)
+    middle = size[1] // 2
+    mask[:, slice(0, middle) if rng.random() < 0.5 else slice(middle, None)] = True
+    return mask
+
+
+def freeform(rng: Generator, size: tuple[int, int]) -> np.ndarray:
+    """Eight random walks of up to 16 corners: the structure paper's free-form masks.
+
+    Lengths (0 to 80 px) and brushes (10 to 20 px) are those of 256 px and scale with the picture.
+    Joints are filled discs; the authors' are outlines of two pixels.
+    """
+    h, w = size
+    unit = min(h, w) / 256
+    canvas = np.zeros(size, np.uint8)
+    for _ in range(8):
+        point = np.array([rng.uniform(0, w), rng.uniform(0, h)])
+        for corner in range(int(rng.integers(17))):
+            angle = rng.uniform(0, 2 * np.pi) * (-1 if corner % 2 == 0 else 1)
+            length, brush = rng.uniform(0, 80) * unit, max(1, round(rng.uniform(10, 20) * unit))
+            following = point + length * np.array([np.sin(angle), np.cos(angle)])
+            following = np.clip(following, 0, [w - 1, h - 1])
+            ends = [tuple(int(v) for v in p) for p in (point, following)]
+            cv2.line(canvas, ends[0], ends[1], 1, brush)
+            cv2.circle(canvas, ends[1], brush // 2, 1, -1)
+            point = following
+    return canvas.astype(bool)
+
+
+def fitted(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The mask's centre of the asked proportions, resized; a pixel at least half covered is hole.
+
+    Args:
+        mask: Bool (h', w').
+        size: (h, w) [px].
+    """
+    h, w = size
+    if mask.shape == size:
+        return mask
+    scale = min(mask.shape[0] / h, mask.shape[1] / w)
+    tall, wide = max(1, round(h * scale)), max(1, round(w * scale))
+    top, left = (mask.shape[0] - tall) // 2, (mask.shape[1] - wide) // 2
+    crop = mask[top : top + tall, left : left + wide].astype(np.float32)
+    return cv2.resize(crop, (w, h), interpolation=cv2.INTER_AREA) >= 0.5
+
+
+def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """The mask and every pixel up to `pixels` steps (up, down, left, right) away."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return cv2.dilate(mask.astype(np.uint8), cross, iterations=pixels).astype(bool)
+
+
+def turned(rng: Generator, mask: np.ndarray) -> np.ndarray:
+    """The mask turned by 0 to 45 degrees on a larger canvas, grown by a pixel, at its old size.
+
+    PEN-Net's augmentation of every training mask.
+    """
+    h, w = mask.shape
+    angle = int(rng.integers(46))
+    matrix = cv2.getRotationMatrix2D((w / 2, h / 2), angle, 1)
+    cos, sin = abs(matrix[0, 0]), abs(matrix[0, 1])
+    wide, tall = round(w * cos + h * sin), round(h * cos + w * sin)
+    matrix[:, 2] += [(wide - w) / 2, (tall - h) / 2]
+    drawn = cv2.warpAffine(mask.astype(np.uint8), matrix, (wide, tall), flags=cv2.INTER_NEAREST)
+    drawn = cv2.dilate(drawn, np.ones((3, 3), np.uint8))
+    return cv2.resize(drawn, (w, h), interpolation=cv2.INTER_NEAREST).astype(bool)

@@ -3,17 +3,23 @@
 import glob
 import hashlib
 import io
+import os
+import shutil
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 from PIL import Image
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LABEL_SUFFIX = ".label.png"
+BLUR_SUFFIXES = (".blur.png", ".blur.jpg")
+
+T = TypeVar("T")
 
 
 class DataError(ValueError):
@@ -34,6 +40,8 @@ class Entry:
     """How many bytes it has in the shard; -1: `path` is the picture itself."""
     label: "Entry | None" = None
     """Its label map, where there is one."""
+    blurred: "Entry | None" = None
+    """Its blurred twin, where there is one."""
 
     def read(self) -> bytes:
         """Read its bytes."""
@@ -47,14 +55,15 @@ def entries(sources: Iterable[str | Path]) -> list[Entry]:
 
     Args:
         sources: Folders, `.flist` / `.txt` lists (paths relative to the list), `.tar` shards,
-            pictures, or patterns of these with `*`.
+            pictures, or patterns of these with `*`; shards may also be fsspec URLs
+            (`https://...`, `s3://...`), which are fetched once into the cache.
 
     Raises:
         DataError: If a source does not exist or holds no picture.
     """
     found: list[Entry] = []
     for source in sources:
-        paths = sorted(glob.glob(str(source))) if "*" in str(source) else [str(source)]  # noqa: PTH207
+        paths = _matching(str(source))
         if not paths:
             raise DataError(f"{source} matches nothing")
         for path in paths:
@@ -84,13 +93,34 @@ def _entries_of(path: Path) -> list[Entry]:
     raise DataError(f"{path} is neither a folder, a file list, a tar shard nor a picture")
 
 
+def _matching(source: str) -> list[str]:
+    if "://" in source:
+        return [_fetched(source)]
+    return sorted(glob.glob(source)) if "*" in source else [source]  # noqa: PTH207
+
+
+def _fetched(url: str) -> str:
+    """Fetch a remote file into the cache, once, and return its local path."""
+    import fsspec
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "retouch" / "shards"
+    name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{url.rsplit('/', 1)[-1]}"
+    path = cache / name
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(path.suffix + ".part")
+        try:
+            with fsspec.open(url, "rb") as remote, part.open("wb") as local:
+                shutil.copyfileobj(remote, local)  # pyright: ignore[reportArgumentType]
+        except Exception as error:  # every protocol has its own errors
+            part.unlink(missing_ok=True)
+            raise DataError(f"{url} cannot be fetched: {error}") from error
+        part.replace(path)
+    return str(path)
+
+
 def _folder(paths: Sequence[Path]) -> list[Entry]:
-    labels = {p.name.removesuffix(LABEL_SUFFIX): p for p in paths if p.name.endswith(LABEL_SUFFIX)}
-    return [
-        Entry(p.stem, p, label=Entry(p.stem, labels[p.stem]) if p.stem in labels else None)
-        for p in paths
-        if not p.name.endswith(LABEL_SUFFIX)
-    ]
+    return _paired([(str(p.parent / p.name), Entry(p.stem, p)) for p in paths])
 
 
 def _shard(path: Path) -> list[Entry]:
@@ -99,18 +129,54 @@ def _shard(path: Path) -> list[Entry]:
             members = [m for m in tar if m.isfile()]
     except tarfile.TarError as error:
         raise DataError(f"{path} is not a readable tar file: {error}") from None
-    labels = {
-        m.name.removesuffix(LABEL_SUFFIX): Entry(m.name, path, m.offset_data, m.size)
+    named = [
+        (m.name, Entry(m.name.rpartition(".")[0], path, m.offset_data, m.size))
         for m in members
-        if m.name.endswith(LABEL_SUFFIX)
-    }
-    found = []
-    for member in members:
-        stem = member.name.rpartition(".")[0]
-        is_picture = member.name.lower().endswith(PICTURE_SUFFIXES)
-        if is_picture and not member.name.endswith(LABEL_SUFFIX):
-            found.append(Entry(stem, path, member.offset_data, member.size, labels.get(stem)))
-    return sorted(found, key=lambda entry: entry.key)
+        if m.name.lower().endswith(PICTURE_SUFFIXES)
+    ]
+    return sorted(_paired(named), key=lambda entry: entry.key)
+
+
+def _paired(named: Sequence[tuple[str, Entry]]) -> list[Entry]:
+    """Give label maps and blurred twins to their pictures, whose names begin alike."""
+    labels: dict[str, Entry] = {}
+    blurred: dict[str, Entry] = {}
+    pictures: list[tuple[str, Entry]] = []
+    for name, entry in named:
+        twin = next((suffix for suffix in BLUR_SUFFIXES if name.endswith(suffix)), None)
+        if name.endswith(LABEL_SUFFIX):
+            labels[name.removesuffix(LABEL_SUFFIX)] = entry
+        elif twin is not None:
+            blurred[name.removesuffix(twin)] = entry
+        else:
+            pictures.append((name.rpartition(".")[0], entry))
+    return [
+        replace(entry, label=labels.get(stem), blurred=blurred.get(stem))
+        for stem, entry in pictures
+    ]
+
+
+def write_list(sources: Iterable[str | Path], output: Path) -> int:
+    """Write a file list of the pictures in folders: one path per line, relative to the list.
+
+    Returns:
+        How many pictures it lists; label maps and blurred twins are found beside them.
+
+    Raises:
+        DataError: If a source does not exist or holds no picture, or is a tar shard.
+    """
+    lines: list[str] = []
+    for entry in entries(sources):
+        if entry.size >= 0:
+            raise DataError(f"{entry.path} is a tar shard: name it in the recipe as it is")
+        for part in (entry, entry.label, entry.blurred):
+            if part is not None:
+                lines.append(os.path.relpath(part.path, output.parent))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(output.name + ".part")
+    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    temporary.replace(output)
+    return len(entries([output]))
 
 
 def split(found: Sequence[Entry], part: int, parts: int = 20) -> tuple[list[Entry], list[Entry]]:
@@ -138,6 +204,35 @@ def decode(entry: Entry) -> np.ndarray:
         raise DataError(f"{entry.path}: {entry.key} cannot be decoded: {error}") from None
 
 
+def decode_labels(entry: Entry) -> np.ndarray:
+    """Decode the label map of a picture as uint8 (h, w), one index per pixel.
+
+    Raises:
+        DataError: If it has none, or it cannot be read or is no index picture.
+    """
+    if entry.label is None:
+        raise DataError(f"{entry.path}: {entry.key} has no label map ({entry.key}{LABEL_SUFFIX})")
+    try:
+        picture = Image.open(io.BytesIO(entry.label.read()))
+        if picture.mode not in ("L", "P"):
+            raise ValueError(f"mode {picture.mode}, expected one index per pixel (L or P)")
+        return np.asarray(picture)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{entry.label.path}: {entry.label.key}: {error}") from None
+
+
+def decode_blurred(entry: Entry) -> np.ndarray:
+    """Decode the blurred twin of a picture as uint8 RGB (h, w, 3).
+
+    Raises:
+        DataError: If it has none, or it cannot be read.
+    """
+    if entry.blurred is None:
+        names = " or ".join(entry.key + suffix for suffix in BLUR_SUFFIXES)
+        raise DataError(f"{entry.path}: {entry.key} has no blurred twin ({names})")
+    return decode(entry.blurred)
+
+
 def decode_mask(entry: Entry) -> np.ndarray:
     """Decode as bool (h, w), True = hole (white).
 
@@ -156,18 +251,28 @@ def decode_all(found: Sequence[Entry], threads: int = 4) -> list[np.ndarray]:
     Raises:
         DataError: If pictures are broken; all of them are listed at once.
     """
+    return each(decode, found, threads)
+
+
+def each(work: Callable[[Entry], T], found: Sequence[Entry], threads: int = 4) -> list[T]:
+    """Do something with every entry, in threads.
+
+    Raises:
+        DataError: If it failed for some; the first five are listed, the others counted.
+    """
     broken: list[str] = []
 
-    def attempt(entry: Entry) -> np.ndarray:
+    def attempt(entry: Entry) -> T | None:
         try:
-            return decode(entry)
+            return work(entry)
         except DataError as error:
             broken.append(str(error))
-            return np.zeros((1, 1, 3), np.uint8)
+            return None
 
     with ThreadPoolExecutor(threads) as pool:
-        pictures = list(pool.map(attempt, found))
+        results = list(pool.map(attempt, found))
     if broken:
+        broken.sort()
         more = f"; and {len(broken) - 5} more" if len(broken) > 5 else ""
         raise DataError("; ".join(broken[:5]) + more)
-    return pictures
+    return cast(list[T], results)

@@ -27,11 +27,21 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    for old in sorted(folder.glob("step-*.pt"))[:-KEEP]:
+    for old in _found(folder)[:-KEEP]:
         old.unlink()
 
 
 def latest(folder: Path) -> dict[str, Any] | None:
     """Read the newest checkpoint, None if there is none; nothing in it is executed."""
-    found = sorted(folder.glob("step-*.pt"))
+    found = _found(folder)
     return torch.load(found[-1], map_location="cpu", weights_only=True) if found else None
+
+
+def clean(folder: Path) -> None:
+    """Remove the unfinished files of a run that was killed while it wrote."""
+    for part in (*folder.glob("*.part"), *folder.glob("checkpoints/*.part")):
+        part.unlink(missing_ok=True)
+
+
+def _found(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.pt"), key=lambda path: int(path.stem.removeprefix("step-")))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from retouch.data.batches import DataConfig
+from retouch.data.config import DataConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +19,17 @@ class OptimConfig:
     betas: tuple[float, float] = (0.5, 0.99)
     """Of Adam."""
     weight_decay: float = 0.0
-    """Of AdamW."""
+    """Of AdamW; with 0 it is Adam."""
     warmup: int = 100
     """Steps of linear warm-up."""
     decay_from: float = 0.6
-    """Share of the steps after which the learning rate falls linearly, in [0, 1]."""
+    """Share of the steps after which the learning rate falls linearly, in [0, 1]; 1: never."""
     decay_to: float = 0.02
     """The last learning rate as a share of the first, in [0, 1]."""
+    drops: tuple[int, ...] = ()
+    """Steps at which the learning rate is multiplied by `drop_factor`."""
+    drop_factor: float = 0.1
+    """See `drops`, in (0, 1]."""
     clip: float = 1.0
     """Largest gradient norm of the network; 0: no clipping."""
     critic_from: int = 0
@@ -40,6 +44,15 @@ class OptimConfig:
         for name in ("decay_from", "decay_to"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name in ("weight_decay", "warmup", "clip", "critic_from"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.betas[0] < 1 or not 0 <= self.betas[1] < 1:
+            raise ValueError(f"betas must lie in [0, 1), got {list(self.betas)}")
+        if not 0 < self.drop_factor <= 1:
+            raise ValueError(f"drop_factor must lie in (0, 1], got {self.drop_factor}")
+        if list(self.drops) != sorted(self.drops) or (self.drops and self.drops[0] < 1):
+            raise ValueError(f"drops must be rising steps from 1, got {list(self.drops)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +60,7 @@ class TrainConfig:
     """One training run."""
 
     network: str
-    """Name of a network: `retouch models` lists them."""
+    """Name of a network: `retouch models` lists them; or of a segmentation network."""
     name: str
     """Name of the weights that come out: `<network>-<data>`."""
     data: DataConfig
@@ -62,24 +75,47 @@ class TrainConfig:
     """Steps of the whole run."""
     batch: int = 12
     """Pictures per step, over all processes."""
+    accumulate: int = 1
+    """Parts in which each process takes its share of a batch, to save memory."""
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    channels_last: bool = True
+    """Memory order of pictures and convolutions; faster on most machines."""
+    compile: bool = False
+    """Compile the network's forward and backward pass; slow to start, then faster."""
+    deterministic: bool = False
+    """Refuse algorithms whose results vary from run to run (matters on GPUs)."""
     ema: float = 0.999
     """Decay of the moving average of the weights; 0: none."""
     init: Path | None = None
-    """Weight file to start from."""
+    """Weight file to start from; parts that it lacks as a whole start at random."""
+    validate: tuple[str, ...] = ("psnr_rgb",)
+    """What validation measures (names as in `retouch evaluate`); the first chooses the best
+    weights."""
     validate_every: int = 250
     """Steps between validations, sample sheets and checkpoints."""
+    abort: float = 6.0
+    """Stop when the first measure was so much worse than its best twice in a row; 0: never."""
+    sheets: int = 8
+    """Sample sheets per validation."""
     log_every: int = 10
     """Steps between log lines."""
+    tensorboard: bool = True
+    """Write TensorBoard events beside `log.jsonl`."""
     license: str = "research-only"
     """Licence of the weights that come out."""
     packs: tuple[str, ...] = ()
     """Names of the data the weights were trained on, for their header."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "validate_every", "log_every"):
+        for name in ("steps", "batch", "accumulate", "validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
+        if self.abort < 0 or self.sheets < 0:
+            raise ValueError("abort and sheets must not be negative")
+        if self.batch % self.accumulate:
+            raise ValueError(
+                f"batch must be a multiple of accumulate, got {self.batch} and {self.accumulate}"
+            )

@@ -1,0 +1,107 @@
+"""From a recipe to network and objective."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from retouch import models, recipe, segmentation
+from retouch.layers.vgg import VGG19
+from retouch.training.config import TrainConfig
+from retouch.training.errors import TrainingError
+from retouch.weights import files, official, store
+
+log = logging.getLogger(__name__)
+
+
+def card(config: TrainConfig) -> Any:
+    """Facts about the recipe's network: a `Card` or a `SegmenterCard`.
+
+    Raises:
+        TrainingError: If there is no such network; the message lists those there are.
+    """
+    if config.network in models.names():
+        return models.card(config.network)
+    if config.network in segmentation.names():
+        return segmentation.card(config.network)
+    known = ", ".join([*models.names(), *segmentation.names()])
+    raise TrainingError(f"network must be one of {known}, got {config.network!r}")
+
+
+def segments(config: TrainConfig) -> bool:
+    """Whether the recipe trains a segmentation network."""
+    return config.network in segmentation.names()
+
+
+def network(config: TrainConfig) -> nn.Module:
+    """Build the network with random weights, or those of `config.init`.
+
+    Raises:
+        RecipeError: If `config.model` does not fit the network's config.
+        TrainingError: If `config.init` does not fit the network.
+    """
+    facts = card(config)
+    settings = recipe.structure(dict(config.model), facts.config, where="recipe: model")
+    built: nn.Module = facts.model(settings)
+    if config.init:
+        _warm_start(built, config.init)
+    name = getattr(settings, "segmenter", "")
+    if name and name != "untrained":
+        path = Path(name) if Path(name).is_file() else store.path(name)
+        built.segmenter = _segmenter(path, built)  # pyright: ignore[reportAttributeAccessIssue]
+    return built
+
+
+def objective(config: TrainConfig) -> nn.Module:
+    """Build the objective, with VGG-19 if the recipe names its file.
+
+    Raises:
+        RecipeError: If `config.objective` does not fit the objective's config.
+        TrainingError: If a term weighs something but needs VGG-19, and no file is named.
+    """
+    facts = card(config)
+    published = dict(facts.objective_config().weights)
+    given = dict(config.objective)
+    if unknown := set(given.get("weights", {})) - set(published):
+        known = ", ".join(published)
+        raise recipe.RecipeError(
+            f"recipe: objective.weights has no {sorted(unknown)}; there are {known}"
+        )
+    given["weights"] = published | given.get("weights", {})
+    settings = recipe.structure(given, facts.objective_config, where="recipe: objective")
+    features = None
+    if config.features:
+        path = Path(config.features)
+        path = path if path.is_file() else store.path(config.features)
+        features = VGG19.from_state(official.read(path))
+    return facts.objective(settings, features)
+
+
+def _warm_start(built: nn.Module, path: Path) -> None:
+    header, state = files.read(path)
+    expected = built.state_dict()
+    wrong = [k for k, v in state.items() if k not in expected or v.shape != expected[k].shape]
+    if wrong:
+        raise TrainingError(f"init {path} ({header.network}) does not fit: {', '.join(wrong[:3])}")
+    missing = [key for key in expected if key not in state]
+    parts = {key.partition(".")[0] for key in missing}
+    if broken := parts & {key.partition(".")[0] for key in state}:
+        raise TrainingError(f"init {path} has {', '.join(sorted(broken))} only in part")
+    built.load_state_dict({**expected, **state})
+    if parts:
+        log.info("init %s has no %s: random", path, ", ".join(sorted(parts)))
+
+
+def _segmenter(path: Path, built: nn.Module) -> nn.Module:
+    wanted = built.config.labels  # pyright: ignore[reportAttributeAccessIssue]
+    state = official.read(path)
+    for name in segmentation.names():
+        facts = segmentation.card(name)
+        for importer in facts.official.values():
+            if importer.recognise(state):
+                fields, ours = importer.convert(state)
+                guest = facts.model(facts.config(**fields))
+                guest.load_state_dict(ours)
+                return guest
+    raise TrainingError(f"model.segmenter {path}: no segmentation network of {wanted} known")

@@ -1,0 +1,231 @@
+"""One training step, the same for every network: who is judged when, and by whom."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from retouch.data.batch import Batch
+from retouch.layers.spectral import SpectralConv2d
+from retouch.training import building, feed, schedule
+from retouch.training.config import TrainConfig
+from retouch.training.ema import EMA
+
+
+class Predict(nn.Module):
+    """The objective's pass through the network as a module: DDP watches `forward` alone."""
+
+    def __init__(self, network: nn.Module, predict: Callable[..., Any]) -> None:
+        super().__init__()
+        self.network = network
+        self.predict = predict
+
+    def forward(self, batch: Batch) -> Any:
+        return self.predict(self.network, batch)
+
+
+class Judge(nn.Module):
+    """The objective's critic terms as a module; its parameters are the critics'."""
+
+    def __init__(self, critics: nn.ModuleDict, terms: Callable[..., dict[str, Tensor]]) -> None:
+        super().__init__()
+        self.critics = critics
+        self.terms = terms
+
+    def forward(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        return self.terms(outputs, batch)
+
+
+class Learner:
+    """Network, critics, their optimisers and the moving average.
+
+    Args:
+        config: The recipe.
+        fabric: Device, precision and processes.
+    """
+
+    def __init__(self, config: TrainConfig, fabric: Fabric) -> None:
+        self.config = config
+        self.fabric = fabric
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        network = building.network(config).to(fabric.device, memory_format=layout)
+        objective: Any = building.objective(config).to(fabric.device, memory_format=layout)
+        self.network = network
+        self.objective = objective
+        self.critics: nn.ModuleDict = objective.critics
+        self.weights: dict[str, float] = dict(objective.config.weights)
+        trainable = getattr(objective, "trainable", lambda n: list(n.parameters()))
+        chosen = [p for p in trainable(network) if p.requires_grad]
+        network.requires_grad_(False)
+        for parameter in chosen:
+            parameter.requires_grad_(True)
+        self.ema = EMA(network, config.ema) if config.ema else None
+        self.optimizer = _adam(chosen, config.optim.lr, config)
+        self._predict = self._spread(Predict(network, objective.predict))
+        self.critic_optimizer = None
+        if len(self.critics):
+            judged = list(self.critics.parameters())
+            self.critic_optimizer = _adam(judged, config.optim.critic_lr, config)
+            self._judge = self._spread(Judge(self.critics, objective.critic_terms))
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The network that is validated and saved: the moving average, if there is one."""
+        return self.ema.network if self.ema else self.network
+
+    def step(self, number: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Train on the micro-batches of one step.
+
+        Args:
+            number: Steps done before this one.
+            batches: This process's micro-batches, see `retouch.training.feed`.
+
+        Returns:
+            Every unweighted term, averaged over micro-batches (of this process), detached.
+        """
+        optim = self.config.optim
+        torch.manual_seed(_seed(self.config.seed, number, self.fabric.global_rank))
+        self._set_rates(number)
+        self.network.train()
+        adversarial = self.critic_optimizer is not None and number >= optim.critic_from
+        first = adversarial and optim.order == "critic-first"
+        kept: Any = None
+        logged: list[dict[str, Tensor]] = [{} for _ in batches]
+        if first:
+            for index, batch in enumerate(batches):
+                with self._micro(index, len(batches)):
+                    # The pass is kept for the network's own step, if there is memory for it.
+                    with torch.set_grad_enabled(len(batches) == 1):
+                        kept = self._outputs(batch)
+                    logged[index] |= self._critic_backward(kept, batch, len(batches))
+            self._critic_update()
+        for index, batch in enumerate(batches):
+            reuse = first and len(batches) == 1
+            with self._micro(index, len(batches), later=first):
+                outputs = kept if reuse else self._outputs(batch)
+                logged[index] |= self._backward(outputs, batch, len(batches), adversarial)
+                if adversarial and not first:
+                    logged[index] |= self._critic_backward(outputs, batch, len(batches))
+        if adversarial and not first:
+            self._critic_update()
+        terms = {key: torch.stack([own[key] for own in logged]).mean() for key in logged[0]}
+        if optim.clip:
+            trained = [p for p in self.network.parameters() if p.requires_grad]
+            terms["gradient norm"] = nn.utils.clip_grad_norm_(trained, optim.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema:
+            self.ema.update(self.network, number)
+        return terms
+
+    def everywhere(self, terms: dict[str, Tensor]) -> dict[str, float]:
+        """Average logged terms over the processes."""
+        return {key: float(feed.mean(self.fabric, [value])) for key, value in terms.items()}
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint must hold to go on exactly."""
+        return {
+            "network": self.network.state_dict(),
+            "ema": self.ema.network.state_dict() if self.ema else {},
+            "optimizer": self.optimizer.state_dict(),
+            "critics": {key: critic.state_dict() for key, critic in self.critics.items()},
+            "critic_optimizer": self.critic_optimizer.state_dict() if self.critic_optimizer else {},
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self.network.load_state_dict(state["network"])
+        if self.ema:
+            self.ema.network.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, critic in self.critics.items():
+            critic.load_state_dict(state["critics"][name])
+        if self.critic_optimizer:
+            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+
+    def _spread(self, module: nn.Module) -> nn.Module:
+        """Compile if asked; average gradients over the processes, if there are several."""
+        if self.config.compile:
+            module.compile()
+        if self.fabric.world_size == 1 or not any(p.requires_grad for p in module.parameters()):
+            return module
+        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+    @contextmanager
+    def _micro(self, index: int, count: int, *, later: bool = False) -> Iterator[None]:
+        """Micro-batches before the last do not talk; after the first, spectral norms stand still.
+
+        One large batch would iterate them once.
+
+        Args:
+            index: Of the micro-batch.
+            count: Of micro-batches.
+            later: The network has run in this step before.
+        """
+        spread = [self._predict, *([self._judge] if self.critic_optimizer else [])]
+        with ExitStack() as stack:
+            for module in spread:
+                if index + 1 < count and isinstance(module, DistributedDataParallel):
+                    stack.enter_context(module.no_sync())
+            self.critics.train(index == 0)
+            for module in self.network.modules():
+                if isinstance(module, SpectralConv2d):
+                    module.train(index == 0 and not (later and count > 1))
+            yield
+
+    def _outputs(self, batch: Batch) -> Any:
+        with self.fabric.autocast():
+            return self._predict(batch)
+
+    def _backward(
+        self, outputs: Any, batch: Batch, count: int, adversarial: bool
+    ) -> dict[str, Tensor]:
+        self.critics.requires_grad_(False)
+        with self.fabric.autocast():
+            terms: dict[str, Tensor] = self.objective.generator_terms(outputs, batch)
+        # Terms of weight 0 stay in the sum: under DDP every parameter must get a gradient. Not so
+        # the adversarial ones, which cost a pass through a critic.
+        paid = [
+            value.float() * self.weights[key]
+            for key, value in terms.items()
+            if adversarial or not key.startswith("adversarial")
+        ]
+        self.fabric.backward(torch.stack(paid).sum() / count)
+        self.critics.requires_grad_(True)
+        return {key: value.detach() for key, value in terms.items()}
+
+    def _critic_backward(self, outputs: Any, batch: Batch, count: int) -> dict[str, Tensor]:
+        with self.fabric.autocast():
+            terms: dict[str, Tensor] = self._judge(outputs, batch)
+        if terms:
+            self.fabric.backward(torch.stack([v.float() for v in terms.values()]).sum() / count)
+        return {key: value.detach() for key, value in terms.items()}
+
+    def _critic_update(self) -> None:
+        if self.critic_optimizer is not None:
+            self.critic_optimizer.step()
+            self.critic_optimizer.zero_grad()
+
+    def _set_rates(self, number: int) -> None:
+        optim = self.config.optim
+        share = schedule.rate(number, self.config)
+        for optimizer, lr in ((self.optimizer, optim.lr), (self.critic_optimizer, optim.critic_lr)):
+            for group in optimizer.param_groups if optimizer else ():
+                group["lr"] = lr * share
+
+
+def _adam(parameters: Sequence[nn.Parameter], lr: float, config: TrainConfig) -> torch.optim.AdamW:
+    optim = config.optim
+    return torch.optim.AdamW(
+        parameters, lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
+    )
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    """Random numbers inside a step depend on seed, step and process alone: nothing to store."""
+    return (seed * 1_000_003 + step) * 4099 + rank
