@@ -183,6 +183,7 @@ def _watched(what: str, work: "Callable[[Callable[[int, int, str], None]], T]") 
 
 def _show(results: "Results", output: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from retouch.evaluation.metrics import CONVENTIONS
@@ -191,7 +192,7 @@ def _show(results: "Results", output: Path) -> None:
     console = Console()
     table = Table("method", title=f"Protocol {results.protocol.name}, {results.count('all')} pairs")
     for column in results.columns:
-        table.add_column(heading(column), justify="right")
+        table.add_column(escape(heading(column)), justify="right", overflow="fold")
     for method in results.methods:
         cells: list[str] = []
         for column in results.columns:

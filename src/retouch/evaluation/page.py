@@ -82,9 +82,13 @@ def write_page(results: Results, pairs: PairSet, output: Path, *, each: int = 4)
     return path
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Build a sortable table of escaped headings and finished cells."""
-    top = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], hints: Sequence[str] = ()) -> str:
+    """Build a sortable table of headings (with hints from the second on) and finished cells."""
+    titles = ["", *hints] + [""] * len(head)
+    top = "".join(
+        f'<th scope="col" title="{escape(title)}">{escape(text)}</th>'
+        for text, title in zip(head, titles, strict=False)
+    )
     body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
     return (
         f'<div class="scroll"><table class="sortable"><thead><tr>{top}</tr></thead>'
@@ -123,7 +127,8 @@ def _table_all(results: Results) -> str:
         if method.kind != "folder":
             time = f'<td data-value="{mean!r}">{mean:.3f}</td>'
         rows.append([_name(method.name), *cells, time])
-    return _table(["method", *map(heading, results.columns), "CPU s / picture"], rows)
+    head = ["method", *map(heading, results.columns), "CPU s / picture"]
+    return _table(head, rows, [column.definition for column in results.columns])
 
 
 def _bins(results: Results) -> list[str]:
@@ -188,9 +193,7 @@ def _sheet(results: Results, pairs: PairSet, output: Path, each: int) -> list[st
     second = options.replace(
         f"<option>{escape(results.reference)}", f"<option selected>{escape(results.reference)}"
     )
-    cards = [
-        _card(results, pairs, output, place, kinds, by) for place, kinds in sorted(groups.items())
-    ]
+    cards = [_card(results, pairs, output, place, kinds, by) for place, kinds in groups.items()]
     kinds = "".join(f"<option>{kind}</option>" for kind in ("worst", "median", "best"))
     return [
         "<h2>Pictures</h2>",
