@@ -112,7 +112,7 @@ class DataConfig:
         self._check_modes()
 
     def _check_modes(self) -> None:
-        known = MaskMode.__args__  # pyright: ignore[reportAttributeAccessIssue]
+        known = MaskMode.__args__
         if unknown := set(self.modes) - set(known):
             raise ValueError(f"modes has no {sorted(unknown)}; there are {', '.join(known)}")
         if not self.modes or min(self.modes.values()) < 0 or sum(self.modes.values()) <= 0:

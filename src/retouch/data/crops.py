@@ -100,11 +100,11 @@ def jittered(rng: Generator, picture: np.ndarray, amount: float) -> np.ndarray:
         picture: uint8 RGB (h, w, 3).
         amount: In [0, 0.5]; hue: share of the colour circle.
     """
-    brightness, contrast, saturation = rng.uniform(1 - amount, 1 + amount, 3)
+    brightness, contrast, saturation = rng.uniform(1 - amount, 1 + amount, 3).astype(np.float32)
     x = picture.astype(np.float32) * brightness
     grey = x @ np.array([0.299, 0.587, 0.114], np.float32)
     x = (x - grey.mean()) * contrast + grey.mean()
     x = (x - grey[..., None]) * saturation + grey[..., None]
-    hsv = cv2.cvtColor(np.clip(x, 0, 255) / 255, cv2.COLOR_RGB2HSV)
+    hsv = cv2.cvtColor((np.clip(x, 0, 255) / 255).astype(np.float32), cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + 360 * rng.uniform(-amount, amount)) % 360
     return np.round(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255).clip(0, 255).astype(np.uint8)

@@ -77,7 +77,7 @@ class MaskSource:
         if name == "files-in-order":
             return masks.fitted(self.shapes[position % len(self.shapes)], size)
         if name == "files":
-            return masks.fitted(self.shapes[rng.integers(len(self.shapes))], size)
+            return masks.fitted(self.shapes[int(rng.integers(len(self.shapes)))], size)
         generators = {
             "strokes": masks.strokes,
             "boxes": masks.boxes,
@@ -92,7 +92,7 @@ class MaskSource:
             return masks.strokes(rng, size) if rng.random() < 0.6 else masks.boxes(rng, size)
         if rng.random() < 0.5:
             return masks.silhouette(rng, size, self.shapes)
-        return masks.augmented(rng, size, self.shapes[rng.integers(len(self.shapes))])
+        return masks.augmented(rng, size, self.shapes[int(rng.integers(len(self.shapes)))])
 
     def _augment(self, rng: Generator, name: str, mask: np.ndarray) -> np.ndarray:
         for kind in self.config.mask_augment:

@@ -81,7 +81,7 @@ def silhouette(rng: Generator, size: tuple[int, int], shapes: Sequence[np.ndarra
         size: (h, w) [px].
         shapes: Bool arrays, True = hole.
     """
-    shape = shapes[rng.integers(len(shapes))]
+    shape = shapes[int(rng.integers(len(shapes)))]
     h, w = size
     scale = rng.uniform(0.6, 1.3) * min(h / shape.shape[0], w / shape.shape[1])
     turn = cv2.getRotationMatrix2D(

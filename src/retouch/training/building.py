@@ -49,7 +49,7 @@ def network(config: TrainConfig) -> nn.Module:
     name = getattr(settings, "segmenter", "")
     if name and name != "untrained":
         path = Path(name) if Path(name).is_file() else store.path(name)
-        built.segmenter = _segmenter(path, built)  # pyright: ignore[reportAttributeAccessIssue]
+        built.segmenter = _segmenter(path, built)
     return built
 
 

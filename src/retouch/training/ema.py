@@ -25,6 +25,6 @@ class EMA:
         decay = min(self.decay, (1 + step) / (10 + step))
         averages = [p.data for p in self.network.parameters()]
         current = [p.data for p in network.parameters()]
-        torch._foreach_lerp_(averages, current, 1 - decay)
+        torch._foreach_lerp_(averages, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         for average, now in zip(self.network.buffers(), network.buffers(), strict=True):
             average.copy_(now)

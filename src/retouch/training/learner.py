@@ -52,8 +52,8 @@ class Learner:
         self.config = config
         self.fabric = fabric
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        network = building.network(config).to(fabric.device, memory_format=layout)
-        objective: Any = building.objective(config).to(fabric.device, memory_format=layout)
+        network = _placed(building.network(config), fabric.device, layout)
+        objective: Any = _placed(building.objective(config), fabric.device, layout)
         self.network = network
         self.objective = objective
         self.critics: nn.ModuleDict = objective.critics
@@ -217,6 +217,10 @@ class Learner:
         for optimizer, lr in ((self.optimizer, optim.lr), (self.critic_optimizer, optim.critic_lr)):
             for group in optimizer.param_groups if optimizer else ():
                 group["lr"] = lr * share
+
+
+def _placed(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
+    return module.to(device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
 
 
 def _adam(parameters: Sequence[nn.Parameter], lr: float, config: TrainConfig) -> torch.optim.AdamW:

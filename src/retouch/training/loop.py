@@ -12,7 +12,7 @@ import numpy as np
 import tomli_w
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from retouch import recipe
 from retouch.recipe import RecipeError

@@ -138,7 +138,7 @@ def _validation(
         if fixed_masks:
             hole = _resized(fixed_masks[index % len(fixed_masks)], size)
         elif data.modes == {"mixed": 1.0} and sampler.masks.shapes:
-            shape = sampler.masks.shapes[rng.integers(len(sampler.masks.shapes))]
+            shape = sampler.masks.shapes[int(rng.integers(len(sampler.masks.shapes)))]
             hole = _resized(shape, size)
         else:
             hole = sampler.masks.draw(rng, size, index)
