@@ -11,7 +11,8 @@ losses that need one, here `retouch.losses.adversarial` works on logits. The vec
 norm are settled when a critic is made.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from retouch.layers.spectral import (
 __all__ = [
     "PatchCritic",
     "WideCritic",
+    "frozen",
     "is_official_patch_critic",
     "is_official_wide_critic",
     "patch_critic_from_official",
@@ -126,6 +128,19 @@ class WideCritic(nn.Module):
         for conv in self.convs:
             x = F.leaky_relu(conv(x), _SLOPE)
         return self.classifier(x)
+
+
+@contextmanager
+def frozen(critic: nn.Module) -> Iterator[None]:
+    """Keep the critic's parameters out of graphs built inside: it judges, but does not learn."""
+    learning = [parameter for parameter in critic.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def is_official_patch_critic(state: Mapping[str, Tensor]) -> bool:
