@@ -1,15 +1,13 @@
-"""Tiny made pictures with label maps, mask files, and recipes that train in seconds."""
+"""Tiny made pictures with label maps, and mask files."""
 
-import json
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from retouch import recipe
-from retouch.training.config import TrainConfig
+sys.path.insert(0, str(Path(__file__).parent))  # for `tiny_runs`
 
 
 @pytest.fixture(scope="session")
@@ -34,27 +32,3 @@ def mask_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mask[10 : 30 + 5 * index, 20:50] = True
         Image.fromarray(mask).save(folder / f"m{index}.png")
     return folder
-
-
-def tiny(pictures: Path, **more: Any) -> TrainConfig:
-    """A recipe of eight steps; `more` replaces whole entries."""
-    raw = {
-        "network": "dilated",
-        "name": "dilated-test",
-        "data": {"pictures": [str(pictures)], "size": 32, "validation": 2},
-        "model": {"channels": [4, 8, 8]},
-        "objective": {"critic_width": 4},
-        "optim": {"warmup": 2, "critic_from": 3},
-        "steps": 8,
-        "batch": 2,
-        "validate_every": 4,
-        "log_every": 1,
-        "tensorboard": False,
-    }
-    return recipe.structure(raw | more, TrainConfig, where="test")
-
-
-def losses(folder: Path) -> list[dict[str, float]]:
-    """The log without what depends on the clock."""
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "pictures/s"} for row in rows]

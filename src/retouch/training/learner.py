@@ -1,7 +1,7 @@
 """One training step, the same for every network: who is judged when, and by whom."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -93,25 +93,13 @@ class Learner:
         self.network.train()
         adversarial = self.critic_optimizer is not None and number >= optim.critic_from
         first = adversarial and optim.order == "critic-first"
-        kept: Any = None
         logged: list[dict[str, Tensor]] = [{} for _ in batches]
+        outputs: list[Any] = []
         if first:
-            for index, batch in enumerate(batches):
-                with self._micro(index, len(batches)):
-                    # The pass is kept for the network's own step, if there is memory for it.
-                    with torch.set_grad_enabled(len(batches) == 1):
-                        kept = self._outputs(batch)
-                    logged[index] |= self._critic_backward(kept, batch, len(batches))
-            self._critic_update()
-        for index, batch in enumerate(batches):
-            reuse = first and len(batches) == 1
-            with self._micro(index, len(batches), later=first):
-                outputs = kept if reuse else self._outputs(batch)
-                logged[index] |= self._backward(outputs, batch, len(batches), adversarial)
-                if adversarial and not first:
-                    logged[index] |= self._critic_backward(outputs, batch, len(batches))
+            outputs = self._critic_step(batches, [], logged)
+        outputs = self._network_backward(batches, outputs, logged, adversarial)
         if adversarial and not first:
-            self._critic_update()
+            self._critic_step(batches, outputs, logged)
         terms = {key: torch.stack([own[key] for own in logged]).mean() for key in logged[0]}
         if optim.clip:
             trained = [p for p in self.network.parameters() if p.requires_grad]
@@ -156,26 +144,63 @@ class Learner:
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
 
+    def _network_backward(
+        self,
+        batches: Sequence[Batch],
+        outputs: list[Any],
+        logged: list[dict[str, Tensor]],
+        adversarial: bool,
+    ) -> list[Any]:
+        """Gradients of the network's terms; `outputs` of a pass with a graph are used again."""
+        ready = outputs if len(outputs) == 1 else []
+        found: list[Any] = []
+        for index, batch in enumerate(batches):
+            with self._micro(self._predict, index, len(batches), later=bool(outputs)):
+                found.append(ready[index] if ready else self._outputs(batch))
+                logged[index] |= self._backward(found[-1], batch, len(batches), adversarial)
+        return found
+
+    def _critic_step(
+        self, batches: Sequence[Batch], outputs: list[Any], logged: list[dict[str, Tensor]]
+    ) -> list[Any]:
+        """Update the critics; makes the network's outputs where there are none yet.
+
+        The graph of a single batch is kept for the network's own step; those of several would cost
+        the memory that micro-batches save, so the network will run again.
+        """
+        found: list[Any] = []
+        for index, batch in enumerate(batches):
+            with self._micro(self._judge, index, len(batches), later=bool(outputs)):
+                if not outputs:
+                    with torch.set_grad_enabled(len(batches) == 1):
+                        found.append(self._outputs(batch))
+                made = outputs[index] if outputs else found[index]
+                logged[index] |= self._critic_backward(made, batch, len(batches))
+        if self.critic_optimizer is not None:
+            self.critic_optimizer.step()
+            self.critic_optimizer.zero_grad()
+        return found
+
     @contextmanager
-    def _micro(self, index: int, count: int, *, later: bool = False) -> Iterator[None]:
+    def _micro(
+        self, module: nn.Module, index: int, count: int, *, later: bool = False
+    ) -> Iterator[None]:
         """Micro-batches before the last do not talk; after the first, spectral norms stand still.
 
         One large batch would iterate them once.
 
         Args:
+            module: Whose gradients are made.
             index: Of the micro-batch.
             count: Of micro-batches.
             later: The network has run in this step before.
         """
-        spread = [self._predict, *([self._judge] if self.critic_optimizer else [])]
-        with ExitStack() as stack:
-            for module in spread:
-                if index + 1 < count and isinstance(module, DistributedDataParallel):
-                    stack.enter_context(module.no_sync())
-            self.critics.train(index == 0)
-            for module in self.network.modules():
-                if isinstance(module, SpectralConv2d):
-                    module.train(index == 0 and not (later and count > 1))
+        silent = index + 1 < count and isinstance(module, DistributedDataParallel)
+        self.critics.train(index == 0)
+        for layer in self.network.modules():
+            if isinstance(layer, SpectralConv2d):
+                layer.train(index == 0 and not (later and count > 1))
+        with module.no_sync() if silent else nullcontext():  # pyright: ignore[reportCallIssue]
             yield
 
     def _outputs(self, batch: Batch) -> Any:
@@ -205,11 +230,6 @@ class Learner:
         if terms:
             self.fabric.backward(torch.stack([v.float() for v in terms.values()]).sum() / count)
         return {key: value.detach() for key, value in terms.items()}
-
-    def _critic_update(self) -> None:
-        if self.critic_optimizer is not None:
-            self.critic_optimizer.step()
-            self.critic_optimizer.zero_grad()
 
     def _set_rates(self, number: int) -> None:
         optim = self.config.optim
