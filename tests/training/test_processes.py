@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
@@ -32,7 +33,11 @@ def same(first: Path, second: Path, tolerance: float = 1e-5) -> None:
             assert value == pytest.approx(other[key], rel=bound, abs=bound), (key, row)
 
 
-def four(pictures: Path, network: str = "dilated", **more: object) -> TrainConfig:
+# Structure's norms and absolute differences amplify rounding errors: its published rate is small.
+RATES = {"dilated": 1e-4, "structure": 1e-5}
+
+
+def four(pictures: Path, network: str = "dilated", **more: Any) -> TrainConfig:
     model, objective = SMALL[network]
     raw = {"network": network, "model": model, "objective": objective, "batch": 4, "steps": 5}
     return tiny(pictures, **{**raw, **more})
@@ -41,7 +46,8 @@ def four(pictures: Path, network: str = "dilated", **more: object) -> TrainConfi
 @pytest.mark.parametrize("order", ["critic-first", "simultaneous"])
 @pytest.mark.parametrize("network", ["dilated", "structure"])
 def test_micro_batches_add_up(pictures: Path, tmp_path: Path, network: str, order: str):
-    optim = {"warmup": 2, "critic_from": 2, "order": order, "lr": 1e-4, "critic_lr": 1e-4}
+    optim = {"warmup": 2, "critic_from": 2, "order": order}
+    optim |= {"lr": RATES[network], "critic_lr": RATES[network]}
     for accumulate in (1, 2):
         config = four(pictures, network, optim=optim, accumulate=accumulate)
         Run(config, tmp_path / str(accumulate), "cpu").fit()
@@ -79,7 +85,7 @@ def torchrun(config: TrainConfig, folder: Path) -> None:
 @pytest.mark.parametrize("network", ["dilated", "structure"])
 def test_two_processes_train_as_one(pictures: Path, tmp_path: Path, network: str):
     optim = {"warmup": 2, "critic_from": 2, "order": "critic-first"}
-    optim |= {"lr": 1e-4, "critic_lr": 1e-4}
+    optim |= {"lr": RATES[network], "critic_lr": RATES[network]}
     Run(four(pictures, network, optim=optim), tmp_path / "one", "cpu").fit()
     torchrun(four(pictures, network, optim=optim), tmp_path / "two")
     same(tmp_path / "one", tmp_path / "two")
@@ -104,7 +110,8 @@ def test_a_batch_that_cannot_be_divided_says_so(pictures: Path, tmp_path: Path):
 
 
 def test_bf16_and_other_memory_orders_train(pictures: Path, tmp_path: Path):
-    for index, more in enumerate(({"precision": "bf16-mixed"}, {"channels_last": False})):
+    changes: list[dict[str, Any]] = [{"precision": "bf16-mixed"}, {"channels_last": False}]
+    for index, more in enumerate(changes):
         Run(four(pictures, **more), tmp_path / str(index), "cpu").fit()
         assert len(losses(tmp_path / str(index))) > 5
 

@@ -6,6 +6,7 @@ and processes that share a step see together what one process would have seen.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -33,8 +34,12 @@ class Sample:
 
 def stack(samples: Sequence[Sample]) -> Sample:
     """Stack samples along a new first axis."""
-    values = {field.name: [getattr(s, field.name) for s in samples] for field in fields(Sample)}
-    return Sample(**{k: None if v[0] is None else np.stack(v) for k, v in values.items()})
+
+    def together(name: str) -> Any:
+        values = [getattr(sample, name) for sample in samples]
+        return None if values[0] is None else np.stack(values)
+
+    return Sample(**{field.name: together(field.name) for field in fields(Sample)})
 
 
 class Sampler:
