@@ -61,7 +61,7 @@ def create_app(settings: Settings = Settings()) -> FastAPI:
     mimetypes.add_type("text/javascript", ".js")
     app.mount("/", StaticFiles(directory=STATIC, html=True), name="page")
     app.add_middleware(_Counting)
-    app.add_middleware(Guard, settings=settings)  # pyright: ignore[reportArgumentType]
+    app.add_middleware(Guard, settings=settings)
     return app
 
 

@@ -24,6 +24,7 @@ from retouch.web.schema import (
     PictureOut,
     Replay,
     SaveOptions,
+    Selection,
     SessionOptions,
     SessionOut,
     State,
@@ -274,6 +275,28 @@ async def save(request: Request, key: str, options: SaveOptions) -> Response:
 
     body, suffix = await desk.decoding(write)
     return Response(body, media_type=documents.MEDIA[suffix])
+
+
+@router.post(
+    "/select",
+    summary="Select the thing that was clicked on",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, **ERRORS},
+)
+async def select(request: Request, given: Selection) -> Response:
+    """Answer with a mask of the smallest box round it; X-Left and X-Top say where it lies."""
+    from retouch.web import documents, selecting
+
+    desk = desk_of(request)
+    opened = desk.shelf.get(given.picture, documents.OpenPicture)
+    keys = known(opened, given.patches)
+
+    def work() -> tuple[bytes, int, int]:
+        return selecting.encode(selecting.select(opened.state(keys), given.points))
+
+    body, left, top = await desk.decoding(work)
+    headers = {"X-Left": str(left), "X-Top": str(top)}
+    return Response(body, media_type="image/png", headers=headers)
 
 
 @router.post(

@@ -59,11 +59,11 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return  # websockets are not spoken here
-        headers = Headers(scope=scope)  # pyright: ignore[reportArgumentType]
+        headers = Headers(scope=scope)
         answer = self._refusal(scope, headers) or self._admission(scope, headers)
         sending = _with_headers(send)
         if answer is not None:
-            await answer(scope, receive, sending)  # pyright: ignore[reportArgumentType]
+            await answer(scope, receive, sending)
             return
         await self.app(scope, _limited(receive, self.settings.max_upload), sending)
 
@@ -149,7 +149,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
 def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)  # pyright: ignore[reportArgumentType]
+            headers = MutableHeaders(scope=message)
             for key, value in _HEADERS.items():
                 headers[key] = value
             headers.setdefault("Cache-Control", "no-cache")

@@ -87,8 +87,8 @@ export class Labels {
   #enter(doc, editing) {
     doc.editing = editing;
     this.app.showEditing();
+    if (this.value >= editing.set.names.length) this.value = 0;
     this.drawLegend();
-    this.pick(this.value < editing.set.names.length ? this.value : 0);
     if (!editing.proposed) this.app.say("noProposal");
   }
 
@@ -120,6 +120,7 @@ export class Labels {
       return button;
     });
     this.legend.replaceChildren(...items);
+    this.pick(this.value);
   }
 
   pick(index) {
