@@ -17,6 +17,8 @@ _COMMANDS = {
     "models": ("models:models", "List the networks and the weights at hand."),
     "weights": ("weights:app", "Bring in, list and look at weight files."),
     "train": ("train:train", "Train a network from a recipe, or go on with a run."),
+    "data": ("data:app", "List pictures for recipes, and check sets of pictures."),
+    "runs": ("runs:runs", "Compare training runs and draw their curves."),
     "ui": ("ui:ui", "Brush things away in the browser; edit label maps."),
     "evaluate": ("evaluate:evaluate", "Measure networks beside classical methods."),
 }

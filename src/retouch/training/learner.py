@@ -156,7 +156,7 @@ class Learner:
         found: list[Any] = []
         for index, batch in enumerate(batches):
             with self._micro(self._predict, index, len(batches), later=bool(outputs)):
-                found.append(ready[index] if ready else self._outputs(batch))
+                found.append(ready[index] if ready else self.outputs(batch))
                 logged[index] |= self._backward(found[-1], batch, len(batches), adversarial)
         return found
 
@@ -173,7 +173,7 @@ class Learner:
             with self._micro(self._judge, index, len(batches), later=bool(outputs)):
                 if not outputs:
                     with torch.set_grad_enabled(len(batches) == 1):
-                        found.append(self._outputs(batch))
+                        found.append(self.outputs(batch))
                 made = outputs[index] if outputs else found[index]
                 logged[index] |= self._critic_backward(made, batch, len(batches))
         if self.critic_optimizer is not None:
@@ -203,7 +203,8 @@ class Learner:
         with module.no_sync() if silent else nullcontext():  # pyright: ignore[reportCallIssue]
             yield
 
-    def _outputs(self, batch: Batch) -> Any:
+    def outputs(self, batch: Batch) -> Any:
+        """The objective's pass through the network."""
         with self.fabric.autocast():
             return self._predict(batch)
 

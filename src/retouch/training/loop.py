@@ -36,6 +36,7 @@ class Run:
         folder: Where log, sheets, checkpoints and weights go; an existing run goes on there.
         device: `auto`, `cpu` or `cuda`.
         watch: Called with every row of the log.
+        resume: Go on from the folder's last checkpoint, if it has one.
 
     Raises:
         TrainingError: If the recipe cannot be run.
@@ -47,6 +48,8 @@ class Run:
         folder: Path,
         device: str = "auto",
         watch: Watch | None = None,
+        *,
+        resume: bool = True,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -64,7 +67,8 @@ class Run:
         self.step = 0
         self.best: float | None = None
         self.worse = 0
-        self._resume()
+        if resume:
+            self._resume()
 
     def fit(self) -> None:
         """Train to the last step, with validation, sheets and checkpoints on the way.
