@@ -4,17 +4,23 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 import torch
+import uvicorn
 
 from retouch import models
+from retouch.web.app import create_app
+from retouch.web.settings import Settings
 from retouch.weights import files
 
 FLAGS = (
@@ -27,6 +33,25 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[httpx.Client]:
+    """Run the application in a thread of this process, for plain httpx."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app(settings), log_level="error", lifespan="on")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, args=([listening],))
+    thread.start()
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with httpx.Client(base_url=f"{address}/api/v1", timeout=120) as client:
+        while not running.started:
+            time.sleep(0.01)
+        yield client
+    running.should_exit = True
+    thread.join(20)
+    listening.close()
 
 
 class Running:
@@ -52,11 +77,9 @@ class Running:
     def wait(self) -> None:
         """Wait until the network is loaded."""
         for _ in range(600):
-            try:
-                if self.client().get("/health").json()["status"] == "ready":
+            with suppress(httpx.TransportError), self.client() as client:
+                if client.get("/health").json()["status"] == "ready":
                     return
-            except httpx.TransportError:
-                pass
             time.sleep(0.2)
         raise AssertionError("the server does not get ready")
 
@@ -110,6 +133,15 @@ def store(tiny: Path) -> Iterator[Path]:
         del os.environ["RETOUCH_WEIGHTS"]
     else:
         os.environ["RETOUCH_WEIGHTS"] = before
+
+
+Serve = Callable[[Settings], AbstractContextManager[httpx.Client]]
+
+
+@pytest.fixture(scope="session")
+def serve(tiny: Path, store: Path) -> Serve:
+    """Runs an application for a while."""
+    return served
 
 
 @pytest.fixture(scope="session")

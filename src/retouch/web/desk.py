@@ -5,8 +5,8 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,6 +118,23 @@ async def read_form(request: Request) -> FormData:
         return await request.form(max_files=4, max_fields=40, max_part_size=1 << 20)
     except (ValueError, KeyError, UnicodeDecodeError):
         raise HTTPException(400, "the multipart body is broken") from None
+
+
+@asynccontextmanager
+async def form_of(request: Request) -> AsyncIterator[FormData]:
+    """Read a multipart body and close its files at the end; see `read_form`."""
+    form = await read_form(request)
+    try:
+        yield form
+    finally:
+        close(form)
+
+
+def close(form: FormData) -> None:
+    """Close the files of a form."""
+    for _, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            value.file.close()
 
 
 def fields(form: FormData, model: type[M], files: tuple[str, ...]) -> M:

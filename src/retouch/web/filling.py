@@ -2,17 +2,20 @@
 
 import base64
 import binascii
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
 from retouch.web.desk import (
     API,
     Desk,
     checked,
+    close,
     desk_of,
     fields,
     job_out,
@@ -79,6 +82,7 @@ class _Order:
     mask: UploadFile | bytes | None
     labels: UploadFile | bytes | None
     name: str
+    close: Callable[[], None] = lambda: None
 
 
 @router.post(
@@ -113,7 +117,7 @@ async def fill(request: Request) -> Response:
     desk = desk_of(request)
     with desk.slot() as slot:
         order = await _order(request)
-        job = slot.submit("fill", lambda job, engine: _fill(desk, order, job, engine))
+        job = slot.submit("fill", lambda job, engine: _fill(desk, order, job, engine), order.close)
     if request.headers.get("accept", "").startswith("application/json"):
         return JSONResponse(job_out(job, desk).model_dump(), 202)
     reply = await _awaited(request, desk, job)
@@ -150,8 +154,13 @@ async def segment(request: Request) -> Response:
     desk = desk_of(request)
     with desk.slot() as slot:
         form = await read_form(request)
-        image, labels = needed(form, "image"), str(form.get("labels", "faces"))
-        job = slot.submit("segment", lambda job, engine: _segment(desk, image, labels, engine))
+        with _closing_on_error(form):
+            image, labels = needed(form, "image"), str(form.get("labels", "faces"))
+        job = slot.submit(
+            "segment",
+            lambda job, engine: _segment(desk, image, labels, engine),
+            lambda: close(form),
+        )
     return (await _awaited(request, desk, job)).response()
 
 
@@ -184,14 +193,25 @@ async def _order(request: Request) -> _Order:
             name="filled",
         )
     form = await read_form(request)
-    image = needed(form, "image")
-    return _Order(
-        options=fields(form, FillOptions, _FILES),
-        image=image,
-        mask=upload(form, "mask"),
-        labels=upload(form, "labels"),
-        name=plain_name(image.filename).rpartition(".")[0],
-    )
+    with _closing_on_error(form):
+        image = needed(form, "image")
+        return _Order(
+            options=fields(form, FillOptions, _FILES),
+            image=image,
+            mask=upload(form, "mask"),
+            labels=upload(form, "labels"),
+            name=plain_name(image.filename).rpartition(".")[0],
+            close=lambda: close(form),
+        )
+
+
+@contextmanager
+def _closing_on_error(form: FormData) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        close(form)
+        raise
 
 
 def _decoded(text: str | None, name: str) -> bytes | None:

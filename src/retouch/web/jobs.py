@@ -39,6 +39,8 @@ class Job:
     work: "Callable[[Job, Any], Any]"
     """Called with the job and the worker's own engine."""
     loop: asyncio.AbstractEventLoop
+    cleanup: Callable[[], None] = lambda: None
+    """Called once when the job is over, whatever became of it."""
     key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     state: State = "queued"
     progress: float = 0.0
@@ -99,10 +101,15 @@ class Slot:
         if self._open:
             self._office.release()
 
-    def submit(self, kind: str, work: Callable[[Job, Any], Any]) -> Job:
-        """Queue a job in this place."""
+    def submit(
+        self,
+        kind: str,
+        work: Callable[[Job, Any], Any],
+        cleanup: Callable[[], None] = lambda: None,
+    ) -> Job:
+        """Queue a job in this place; `cleanup` is called when it is over, in any case."""
         self._open = False
-        job = Job(kind, work, asyncio.get_running_loop())
+        job = Job(kind, work, asyncio.get_running_loop(), cleanup)
         self._office.enqueue(job)
         return job
 
@@ -231,7 +238,8 @@ class Office:
 
     def _end(self, job: Job, state: State, seconds: float) -> None:
         job.seconds = seconds
-        job.work = _nothing  # lets go of the pictures it holds
+        job.cleanup()
+        job.work, job.cleanup = _nothing, lambda: None  # lets go of the pictures they hold
         if state == "done":
             job.progress = 1.0
             self.mean += 0.2 * (seconds - self.mean)

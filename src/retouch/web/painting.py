@@ -9,10 +9,10 @@ from retouch.web.desk import (
     Desk,
     desk_of,
     fields,
+    form_of,
     job_out,
     needed,
     on_disk,
-    read_form,
 )
 from retouch.web.filling import form_schema
 from retouch.web.jobs import Job
@@ -73,14 +73,15 @@ async def open_picture(request: Request) -> PictureOut:
     from retouch.web import documents
 
     desk = desk_of(request)
-    image = needed(await read_form(request), "image")
-    name, limit = documents.plain_name(image.filename), desk.settings.max_pixels
+    async with form_of(request) as form:
+        image = needed(form, "image")
+        name, limit = documents.plain_name(image.filename), desk.settings.max_pixels
 
-    def read() -> documents.OpenPicture:
-        with on_disk(image) as (path,):
-            return documents.read(path, name, limit)
+        def read() -> documents.OpenPicture:
+            with on_disk(image) as (path,):
+                return documents.read(path, name, limit)
 
-    opened = await desk.decoding(read)
+        opened = await desk.decoding(read)
     return describe(desk.shelf.put(opened, opened.nbytes), opened)
 
 
@@ -134,9 +135,9 @@ async def fill_part(request: Request, key: str) -> JobOut:
     desk = desk_of(request)
     opened = desk.shelf.get(key, documents.OpenPicture)
     with desk.slot() as slot:
-        form = await read_form(request)
-        options = fields(form, PartialFill, ("mask",))
-        mask = await whole_mask(desk, opened, form, options)
+        async with form_of(request) as form:
+            options = fields(form, PartialFill, ("mask",))
+            mask = await whole_mask(desk, opened, form, options)
         keys = known(opened, options.patches)
         core = core_options(options)
 
@@ -244,15 +245,16 @@ async def bring_patch(request: Request, key: str) -> PatchOut:
 
     desk = desk_of(request)
     opened = desk.shelf.get(key, documents.OpenPicture)
-    form = await read_form(request)
-    where = fields(form, Replay, ("fill",))
-    given, limit = needed(form, "fill"), desk.settings.max_pixels
+    async with form_of(request) as form:
+        where = fields(form, Replay, ("fill",))
+        given, limit = needed(form, "fill"), desk.settings.max_pixels
 
-    def read() -> documents.Patch:
-        with on_disk(given) as (path,):
-            return documents.read_patch(path, opened, where.top, where.left, limit)
+        def read() -> documents.Patch:
+            with on_disk(given) as (path,):
+                return documents.read_patch(path, opened, where.top, where.left, limit)
 
-    return keep(desk, key, opened, await desk.decoding(read))
+        patch = await desk.decoding(read)
+    return keep(desk, key, opened, patch)
 
 
 @router.post(
@@ -312,10 +314,10 @@ async def begin_session(request: Request) -> JobOut:
 
     desk = desk_of(request)
     with desk.slot() as slot:
-        form = await read_form(request)
-        options = fields(form, SessionOptions, ("mask",))
-        opened = desk.shelf.get(options.picture, documents.OpenPicture)
-        mask = await whole_mask(desk, opened, form, options)
+        async with form_of(request) as form:
+            options = fields(form, SessionOptions, ("mask",))
+            opened = desk.shelf.get(options.picture, documents.OpenPicture)
+            mask = await whole_mask(desk, opened, form, options)
         keys = known(opened, options.patches)
         core = core_options(options)
 
@@ -385,15 +387,15 @@ async def render(request: Request, key: str) -> JobOut:
     opened = desk.shelf.get(editing.picture_key, documents.OpenPicture)
     session = editing.session
     with desk.slot() as slot:
-        form = await read_form(request)
         size = (session.box.height, session.box.width)
-        given = needed(form, "labels")
+        async with form_of(request) as form:
+            given = needed(form, "labels")
 
-        def read() -> Any:
-            with on_disk(given) as (path,):
-                return labelmaps.read(path, session.label_set, size)
+            def read() -> Any:
+                with on_disk(given) as (path,):
+                    return labelmaps.read(path, session.label_set, size)
 
-        labels = await desk.decoding(read)
+            labels = await desk.decoding(read)
 
         def work(job: Job, engine: Any) -> PatchOut:
             patch = documents.cut(session.render(labels), session.mask)
