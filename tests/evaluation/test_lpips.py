@@ -72,6 +72,15 @@ def test_reads_the_jax_layout():
         torch.testing.assert_close(other.state_dict()[key], value, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("backbone", ["alex", "vgg"])
+def test_the_smallest_side_is_right(backbone):
+    metric = LPIPS(backbone)
+    least = torch.rand(1, 3, metric.smallest, metric.smallest)
+    assert metric(least, least).item() == 0
+    with pytest.raises(RuntimeError):
+        metric(least[..., :-1], least[..., :-1])
+
+
 def test_other_weights_are_refused_in_one_line():
     metric = LPIPS("alex")
     backbone, heads = official_state(metric)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from streams import blocks, stream
 
+from retouch.data.sources import DataError
 from retouch.evaluation import pairs
 from retouch.evaluation.pairs import EvaluationError, Manifest
 from retouch.evaluation.protocols import LIU_BINS, PROTOCOLS, MaskRule, Preparation, bin_of
@@ -105,6 +106,15 @@ def test_masks_of_another_size_are_refused_or_resized(files: Path):
     rule = Preparation(mask=MaskRule(resize="nearest"))
     found = pairs.make([files / "test.tar"], [files / "masks"], rule)
     assert found.manifest.pairs[0].hole_share == 1
+
+
+def test_broken_files_are_named(files: Path):
+    (files / "bad.png").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match="bad cannot be decoded"):
+        pairs.make([files / "bad.png"], [files / "masks"], AS_IS)
+    Image.fromarray(blocks(1, 40, 48)).save(files / "good.png")
+    with pytest.raises(DataError, match="bad cannot be decoded"):
+        pairs.make([files / "good.png"], [files / "bad.png"], AS_IS)
 
 
 def test_mask_rules_threshold_as_they_say(tmp_path: Path):

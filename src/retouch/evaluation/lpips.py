@@ -33,6 +33,7 @@ _VGG = (
 )
 _PLANS: dict[str, tuple[Any, ...]] = {"alex": _ALEX, "vgg": _VGG}
 _FILES = {"alex": ("alexnet", "lpips-alex"), "vgg": ("vgg16", "lpips-vgg")}
+_SMALLEST = {"alex": 31, "vgg": 16}  # one pixel must be left after the pools
 _TAPS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
 
 
@@ -41,6 +42,9 @@ class LPIPS(nn.Module):
 
     Args:
         backbone: `alex` (what people quote as LPIPS) or `vgg`.
+
+    Attributes:
+        smallest: Shortest side it can take [px].
     """
 
     shift: Tensor
@@ -51,6 +55,7 @@ class LPIPS(nn.Module):
         if backbone not in _PLANS:
             raise ValueError(f"backbone must be 'alex' or 'vgg', got {backbone!r}")
         self.backbone = backbone
+        self.smallest = _SMALLEST[backbone]
         self.convolutions = nn.ModuleList()
         before = 3
         for step in _PLANS[backbone]:

@@ -67,6 +67,11 @@ def _lpips(backbone: Literal["alex", "vgg"]) -> Callable[[str], Compute]:
         metric = LPIPS.from_store(backbone).to(device)
 
         def compute(truth: Picture, picture: Picture, hole: Hole) -> float:
+            if min(truth.shape[:2]) < metric.smallest:
+                raise ScoreError(
+                    f"LPIPS ({backbone}) needs sides of at least {metric.smallest} px, got "
+                    f"{truth.shape[:2]}"
+                )
             a, b = (_tensor(p).to(device) for p in (truth, picture))
             region = None
             if hole is not None:

@@ -211,7 +211,8 @@ def make(
     shares: dict[tuple[str, tuple[int, ...]], float] = {}
     pairs: list[Pair] = []
     for number, entry in enumerate(chosen):
-        size = prepare_picture(sources.decode(entry), preparation).shape[:2]
+        content = entry.read()
+        size = _size(entry, content, preparation)
         mask = None
         if holes:
             mask = holes[draw.randrange(len(holes)) if seed is not None else number % len(holes)]
@@ -225,7 +226,7 @@ def make(
         pairs.append(
             Pair(
                 picture=entry.key,
-                picture_sha256=hashlib.sha256(entry.read()).hexdigest(),
+                picture_sha256=hashlib.sha256(content).hexdigest(),
                 mask=name,
                 mask_sha256=hashes.get(name, ""),
                 hole_share=shares[name, size],
@@ -236,6 +237,17 @@ def make(
         rule = "n-th picture with mask n modulo the number of masks, both sorted by name"
     manifest = Manifest(rule=rule, preparation=str(preparation), pairs=tuple(pairs))
     return _set(manifest, preparation, chosen, holes)
+
+
+def _size(entry: Entry, content: bytes, preparation: Preparation) -> tuple[int, int]:
+    """Height and width after preparation, from the file's header alone."""
+    if preparation.side is not None:
+        return preparation.side, preparation.side
+    try:
+        width, height = Image.open(io.BytesIO(content)).size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise sources.DataError(f"{entry.path}: {entry.key} cannot be decoded: {error}") from None
+    return height, width
 
 
 def rebuild(

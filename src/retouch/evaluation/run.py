@@ -85,11 +85,12 @@ def evaluate_rows(
     """
     claim(job)
     rows = {method.name: read_rows(job, method.name) for method in job.methods}
+    known = [{row.number for row in rows[method.name]} for method in job.methods]
     missing = [
         (place, number)
-        for place, method in enumerate(job.methods)
+        for place, numbers in enumerate(known)
         for number in range(len(job.pairs))
-        if number not in {row.number for row in rows[method.name]}
+        if number not in numbers
     ]
     total = len(job.methods) * len(job.pairs)
     done = total - len(missing)

@@ -1,6 +1,6 @@
 """Intervals of means and tests of differences, without assumptions about their distribution."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ from retouch.evaluation.distributions import Estimate
 __all__ = ["Comparison", "bootstrap_mean", "compare"]
 
 RESAMPLES = 2000
-_CHUNK = 500
+_CELLS = 4_000_000
+"""Random numbers held at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,8 @@ def bootstrap_mean(values: Sequence[float] | NDArray[np.floating], *, seed: int 
         return Estimate(value=nan, low=nan, high=nan)
     draw = np.random.default_rng(seed)
     means: list[NDArray[np.floating]] = []
-    for _ in range(0, RESAMPLES, _CHUNK):
-        means.append(kept[draw.integers(0, len(kept), (_CHUNK, len(kept)))].mean(axis=1))
+    for count in _chunks(RESAMPLES, len(kept)):
+        means.append(kept[draw.integers(0, len(kept), (count, len(kept)))].mean(axis=1))
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return Estimate(value=float(kept.mean()), low=float(low), high=float(high))
 
@@ -73,14 +74,20 @@ def compare(
     draw = np.random.default_rng(seed)
     observed = abs(float(gaps.mean()))
     extreme = 0
-    for start in range(0, flips, _CHUNK):
-        count = min(_CHUNK, flips - start)
+    for count in _chunks(flips, len(gaps)):
         signs = draw.integers(0, 2, (count, len(gaps)), dtype=np.int8) * 2.0 - 1
         # the tolerance counts sign patterns that differ from the observed one only by rounding
         extreme += int(np.sum(np.abs(signs @ gaps) / len(gaps) >= observed * (1 - 1e-12)))
     wins = float(np.mean(gaps > 0) + np.mean(gaps == 0) / 2)
     p = (extreme + 1) / (flips + 1)
     return Comparison(difference=estimate, p=p, wins=wins, pairs=len(gaps))
+
+
+def _chunks(total: int, width: int) -> Iterator[int]:
+    """Split `total` rows of `width` numbers into parts that fit into memory."""
+    rows = max(1, min(500, _CELLS // width))
+    for start in range(0, total, rows):
+        yield min(rows, total - start)
 
 
 def _finite(values: Sequence[float] | NDArray[np.floating]) -> NDArray[np.floating]:
