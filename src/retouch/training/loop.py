@@ -13,6 +13,7 @@ import tomli_w
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+from safetensors import SafetensorError
 
 from retouch import recipe
 from retouch.recipe import RecipeError
@@ -26,6 +27,8 @@ from retouch.training.validation import Validation, takes_labels
 from retouch.weights import files
 
 __all__ = ["Run", "TrainingError"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Run:
@@ -203,9 +206,16 @@ class Run:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            full = error.errno in _FULL
             why = "the disk is full" if full else str(error)
             raise TrainingError(self._cannot_write(why)) from error
+        except SafetensorError as error:
+            if "I/O error" not in str(error):
+                raise
+            full = any(f"os error {n})" in str(error) for n in _FULL)
+            raise TrainingError(
+                self._cannot_write("the disk is full" if full else str(error))
+            ) from error
         except RuntimeError as error:
             # PyTorch's archive writer hides the reason that the file system gave.
             if "PytorchStreamWriter" not in str(error) and "file write failed" not in str(error):
