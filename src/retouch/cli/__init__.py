@@ -13,6 +13,7 @@ app = App(
 )
 _COMMANDS = {
     "fill": ("fill:fill", "Fill the holes of a picture or of a folder of pictures."),
+    "deblur": ("deblur:deblur", "Take motion blur out of a picture or a folder of pictures."),
     "masks": ("masks:masks", "Make seeded masks for training and testing."),
     "models": ("models:models", "List the networks and the weights at hand."),
     "weights": ("weights:app", "Bring in, list and look at weight files."),

@@ -1,10 +1,10 @@
 """The one door: a network with its weights, ready for pictures of any size."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,17 +15,12 @@ from torch.nn import functional
 
 from retouch import models
 from retouch.pictures import Picture, PictureError
-from retouch.pipeline import compositing, detail, door, tiles
+from retouch.pipeline import compositing, detail, devices, door, tiles
 from retouch.pipeline.compositing import Pixels
+from retouch.pipeline.devices import OptionError, Precision
 from retouch.pipeline.door import AnyMask, AnyPicture
 from retouch.pipeline.holes import Box, Group, Mask, groups, thickness
 from retouch.weights import files, named
-
-Precision = Literal["auto", "float32", "bf16"]
-
-
-class OptionError(ValueError):
-    """An option is out of range, or does not go with the network or the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +66,12 @@ class Inpainter:
         device: str = "auto",
         precision: Precision = "auto",
     ) -> None:
+        if header.config.get("task", "inpaint") != "inpaint":
+            raise OptionError(f"{header.name} is for deblurring: retouch deblur PICTURE")
         self.header = header
         self.card = models.card(header.network)
-        self.device = _device(device)
-        self.bf16 = _wants_bf16(self.device, precision)
+        self.device = devices.choose(device)
+        self.bf16 = devices.computes_in_bf16(self.device, precision)
         self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @classmethod
@@ -250,7 +247,7 @@ class Inpainter:
         if labels is not None:
             classes = torch.from_numpy(labels[None, None].astype(np.float32)).to(self.device)
             given = (x, holes, _pad(classes, amount)[:, 0].long())
-        with self._autocast():
+        with devices.autocast(self.device, self.bf16):
             prediction = self.network(*given)
         prediction = prediction[..., :h, :w].float()
         return prediction[0].permute(1, 2, 0).contiguous().cpu().numpy()
@@ -262,9 +259,6 @@ class Inpainter:
         multiple = card.multiple_of
         rows, columns = (-(-max(side, card.min_size) // multiple) * multiple for side in (h, w))
         return rows - h, columns - w
-
-    def _autocast(self) -> torch.autocast | nullcontext[None]:
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
 
 def shrink(image: Pixels, mask: Mask, size: tuple[int, int]) -> tuple[Pixels, Mask]:
@@ -300,28 +294,6 @@ def _pad(x: Tensor, amount: tuple[int, int]) -> Tensor:
         x = functional.pad(x, (0, across, 0, down), mode="reflect")
         rows, columns = rows - down, columns - across
     return x
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise OptionError(f"no device named {name!r}; there are auto, cpu, cuda, mps") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise OptionError("device cuda was asked for, but PyTorch sees no CUDA GPU here")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise OptionError("device mps was asked for, but PyTorch sees no Apple GPU here")
-    return device
-
-
-def _wants_bf16(device: torch.device, precision: Precision) -> bool:
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextmanager

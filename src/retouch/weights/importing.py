@@ -50,7 +50,7 @@ def bring_in(file: Path, *, name: str | None = None, output: Path | None = None)
         source={"file": file.name, "sha256": store.sha256(file), "what": importer.what},
     )
     built = files.build(header, tensors, where=str(file))
-    _run_once(built, card, where=str(file))
+    _run_once(built, card, config, where=str(file))
     path = output or store.folder() / f"{chosen}.safetensors"
     files.save(path, header, built.state_dict())
     count = sum(p.numel() for p in built.parameters())
@@ -87,10 +87,13 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def _run_once(network: torch.nn.Module, card: models.Card, *, where: str) -> None:
+def _run_once(
+    network: torch.nn.Module, card: models.Card, config: dict[str, Any], *, where: str
+) -> None:
     side = card.fixed_size or -(-max(64, card.min_size) // card.multiple_of) * card.multiple_of
     image = torch.full((1, 3, side, side), 0.5)
-    given = (image,) if card.tasks == ("deblur",) else (image, torch.zeros(1, 1, side, side))
+    masked = config.get("task", "inpaint") == "inpaint"
+    given = (image, torch.zeros(1, 1, side, side)) if masked else (image,)
     if not network(*given).isfinite().all():
         raise files.WeightsError(
             f"{where}: the converted network gives numbers that are not finite"
