@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 CONTENT_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 """EdgeConnect's content layers, also of ISNet and SEM-Net."""
@@ -20,6 +21,19 @@ def content(prediction: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> T
     """
     differences = [(prediction[key] - target[key]).abs().mean() for key in prediction]
     return torch.stack(differences).sum()
+
+
+def unit_content(prediction: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:
+    """Sum over the layers of the mean squared distance of feature vectors of length 1.
+
+    That is LPIPS without its learned weights (Zhang et al. 2018, arXiv:1801.03924, Eq. 1 with all
+    w = 1): strong maps do not outweigh weak ones, and the scaling of the VGG file does not matter.
+    """
+    distances = []
+    for key, found in prediction.items():
+        unit, wanted = (functional.normalize(maps, dim=1) for maps in (found, target[key]))
+        distances.append((unit - wanted).square().sum(dim=1).mean(dtype=torch.float32))
+    return torch.stack(distances).sum()
 
 
 def gram(features: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from retouch.data.batch import Batch
-from retouch.losses.perceptual import content, style
+from retouch.losses.perceptual import content, style, unit_content
 from retouch.losses.reconstruction import masked_l1
 from retouch.models._card import Card
 
@@ -158,6 +158,7 @@ class DilatedObjectiveConfig:
             "hole": 1.0,
             "known": 0.3,
             "content": 0.5,
+            "unit_content": 0.0,
             "style": 60.0,
             "adversarial": 0.05,
         }
@@ -211,8 +212,11 @@ class DilatedObjective(nn.Module):
             truth = self.features(image, layers)
         found = self.features(composite, layers)
         contents, styles = self.config.content_layers, self.config.style_layers
+        chosen = {k: found[k] for k in contents}
+        if self.config.weights["unit_content"]:
+            terms["unit_content"] = unit_content(chosen, truth)
         return terms | {
-            "content": content({k: found[k] for k in contents}, truth),
+            "content": content(chosen, truth),
             "style": style({k: found[k] for k in styles}, truth),
         }
 
