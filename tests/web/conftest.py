@@ -76,7 +76,7 @@ class Running:
 
     def wait(self) -> None:
         """Wait until the network is loaded."""
-        for _ in range(600):
+        for _ in range(3000):
             with suppress(httpx.TransportError), self.client() as client:
                 if client.get("/health").json()["status"] == "ready":
                     return
@@ -160,6 +160,8 @@ def chromium() -> Iterator[object]:
     if found is None:
         pytest.skip("no Chromium on this machine (apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        browser = playwright.chromium.launch(
+            executable_path=found, args=list(FLAGS), timeout=600_000
+        )
         yield browser
         browser.close()
