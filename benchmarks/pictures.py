@@ -1,7 +1,8 @@
 """Reading and writing pictures: our readers (Pillow, imagecodecs, tifffile) beside pyvips.
 
 Measures CPU seconds and peak memory of one process each for reading a picture, changing a box of
-it and writing it again, and what survives of the file's metadata. Needs `pip install "pyvips[binary]"`.
+it and writing it again, and what survives of the file's metadata.
+Needs `pip install "pyvips[binary]"`.
 
     python benchmarks/pictures.py                      # 24 and 100 megapixels
     python benchmarks/pictures.py --megapixels 24
@@ -158,7 +159,9 @@ def known_survive(source: Path, target: Path) -> str:
     before[100 : 100 + BOX, 100 : 100 + BOX] = after[100 : 100 + BOX, 100 : 100 + BOX]
     if np.array_equal(before, after):
         return "identical"
-    error = np.mean([np.mean((a.astype(np.float32) - b) ** 2) for a, b in zip(before, after)])
+    error = np.mean(
+        [np.mean((a.astype(np.float32) - b) ** 2) for a, b in zip(before, after, strict=True)]
+    )
     return f"{10 * np.log10(255**2 / error):.1f} dB"
 
 

@@ -1,10 +1,11 @@
-"""Known pixels of lossless formats are bit-identical after a fill, whatever size, type and format."""
+"""Known pixels of lossless formats are bit-identical after a fill: all sizes, types, formats."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -18,17 +19,17 @@ from PIL import Image
 from retouch import pictures
 
 
-def _pil(array: NDArray[np.uint8], path: Path, mode: str | None = None, **options: object) -> None:
+def _pil(array: NDArray[np.uint8], path: Path, mode: str | None = None, **options: Any) -> None:
     image = Image.fromarray(array)
     (image.convert(mode) if mode else image).save(path, **options)
 
 
-def _few(array: NDArray[np.uint8], path: Path, colors: int, **options: object) -> None:
+def _few(array: NDArray[np.uint8], path: Path, colors: int, **options: Any) -> None:
     Image.fromarray(array).quantize(colors).save(path, **options)
 
 
-def _tiff(array: NDArray[np.generic], path: Path, **options: object) -> None:
-    tifffile.imwrite(path, array, metadata=None, **options)  # pyright: ignore[reportArgumentType]
+def _tiff(array: NDArray[np.generic], path: Path, **options: Any) -> None:
+    tifffile.imwrite(path, array, metadata=None, **options)
 
 
 def _grey(array: NDArray[np.uint8]) -> NDArray[np.uint8]:

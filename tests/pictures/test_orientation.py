@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def _write(path: Path, value: int) -> None:
     exif = Image.Exif()
     exif[274] = value
     exif.get_ifd(0x8769)[40962], exif.get_ifd(0x8769)[40963] = _stored(value).shape[1::-1]
-    options = {"lossless": True} if path.suffix == ".webp" else {}
+    options: dict[str, Any] = {"lossless": True} if path.suffix == ".webp" else {}
     Image.fromarray(_stored(value)).save(path, exif=exif, quality=95, subsampling=0, **options)
 
 

@@ -32,7 +32,7 @@ def _rounded(samples: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def straight(picture: Picture) -> Picture:
-    """Divide premultiplied samples by their opacity, for formats that know no premultiplied ones."""
+    """Divide premultiplied samples by their opacity, for formats that do not premultiply."""
     if picture.alpha is None:
         return picture
     result = np.empty_like(picture.pixels)
