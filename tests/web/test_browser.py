@@ -276,13 +276,13 @@ def test_the_label_map_is_edited_and_the_picture_follows(server: Any, open_page:
     labels = Image.open(download.value.path())
     assert labels.mode == "P"
     assert 13 in np.asarray(labels)
+    edits = page.evaluate("window.retouch.doc.done.length")
     page.locator("#resetLabels").click()
-    page.wait_for_timeout(200)
-    until(page, "!window.retouch.labels.rendering")
+    until(page, f"window.retouch.doc.done.length > {edits} && !window.retouch.labels.rendering")
     assert np.array_equal(saved(page), first)
     page.locator("#labelFile").set_input_files(download.value.path())
-    page.wait_for_timeout(200)
-    until(page, "!window.retouch.labels.rendering")
+    edits += 1
+    until(page, f"window.retouch.doc.done.length > {edits} && !window.retouch.labels.rendering")
     assert np.array_equal(saved(page), second)
     page.keyboard.press("o")
     assert not page.evaluate("Boolean(window.retouch.doc.editing)")

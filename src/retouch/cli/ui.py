@@ -4,6 +4,9 @@ import secrets
 import socket
 import sys
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 
 def ui(
@@ -11,7 +14,7 @@ def ui(
     *,
     host: str = "127.0.0.1",
     port: int = 8480,
-    token: str | None = None,
+    token: Annotated[str | None, Parameter(env_var="RETOUCH_TOKEN")] = None,
     network: str = "dilated-photos",
     device: str = "auto",
     output: Path | None = None,

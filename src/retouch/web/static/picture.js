@@ -44,7 +44,7 @@ export class OpenPicture extends EventTarget {
     if (SHOWN_BY_BROWSERS.test(type)) {
       try {
         const bitmap = await createImageBitmap(new Blob([this.file], { type }));
-        this.#agree(bitmap).catch(() => {});
+        this.#agree(bitmap).catch((error) => this.dispatchEvent(new CustomEvent("refused", { detail: error })));
         return bitmap;
       } catch {
         // damaged, or a kind this browser does not know: the server says which

@@ -22,11 +22,17 @@ export class Strip {
   async add(files) {
     const items = files.map((file) => {
       const named = file.name ? file : new File([file], `${t("pasted")}.png`);
-      return { doc: new OpenPicture(named, this.app.server), name: named.name };
+      return { doc: this.#open(named), name: named.name };
     });
     this.items.push(...items);
     this.#draw();
     await this.go(items[0]);
+  }
+
+  #open(file) {
+    const doc = new OpenPicture(file, this.app.server);
+    doc.addEventListener("refused", (event) => this.app.fail(event.detail));
+    return doc;
   }
 
   /** Pictures named on the command line. */
@@ -50,7 +56,7 @@ export class Strip {
     try {
       if (!item.doc) {
         const file = await app.server.persist(() => app.server.offeredFile(item.offered));
-        item.doc = new OpenPicture(file, app.server);
+        item.doc = this.#open(file);
         item.doc.offered = item.offered;
       }
     } catch (error) {

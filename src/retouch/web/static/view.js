@@ -93,10 +93,6 @@ export class View {
     const at = clientX === undefined ? { x: this.width / 2, y: this.height / 2 } : this.toScreen(clientX, clientY);
     this.x = at.x - ((at.x - this.x) * zoom) / this.zoom;
     this.y = at.y - ((at.y - this.y) * zoom) / this.zoom;
-    if (zoom >= 1) {
-      this.x = Math.round(this.x);
-      this.y = Math.round(this.y);
-    }
     this.zoom = zoom;
     this.fitted = false;
     this.moved();
@@ -112,6 +108,11 @@ export class View {
   moved() {
     this.invalidate("picture", "overlay", "outline");
     this.stage.dispatchEvent(new Event("view"));
+  }
+
+  /** The picture's corner for drawing: on a whole screen pixel when pixels are visible. */
+  get origin() {
+    return this.zoom < 1 ? { x: this.x, y: this.y } : { x: Math.round(this.x), y: Math.round(this.y) };
   }
 
   // -- drawing ---------------------------------------------------------------------------------
@@ -148,7 +149,8 @@ export class View {
 
   #drawPicture() {
     const context = this.pictureLayer.getContext("2d", { alpha: true });
-    const { width, height, doc, x, y, zoom } = this;
+    const { width, height, doc, zoom } = this;
+    const { x, y } = this.origin;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, width, height);
     if (!doc?.current) return;
@@ -199,7 +201,8 @@ export class View {
     }
     const { plane, colors } = this.overlay;
     const image = context.createImageData(width, height);
-    const { x, y, zoom } = this;
+    const { zoom } = this;
+    const { x, y } = this.origin;
     const out = new Uint32Array(image.data.buffer);
     plane.sample(out, width, height, { left, top, x, y, zoom, colors });
     context.putImageData(image, left, top);
