@@ -100,19 +100,24 @@ def test_the_live_view_shows_terms_and_their_course(pictures: Path):
     assert blocks([float("nan")]) == " "
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
 def test_sheets_show_what_the_network_says_beside_its_picture(tmp_path: Path):
     image, mask = torch.rand(2, 3, 16, 16), torch.zeros(2, 1, 16, 16)
     batch = Batch(image=image, mask=mask, hole_share=mask.mean())
     sheet.write(tmp_path / "plain.png", batch, image)
-    assert Image.open(tmp_path / "plain.png").size == (5 * 16, 2 * 16)
+    assert size_of(tmp_path / "plain.png") == (5 * 16, 2 * 16)
     images = tuple(torch.rand(2, 3, 16 // s, 16 // s) for s in (4, 2, 1))
     gradients = tuple(torch.randn(2, 6, 16 // s, 16 // s) for s in (4, 2, 1))
     outputs = StructureOutputs(images=images, gradients=gradients)
     sheet.write(tmp_path / "side.png", batch, image, outputs)
-    assert Image.open(tmp_path / "side.png").size == (11 * 16, 2 * 16)
+    assert size_of(tmp_path / "side.png") == (11 * 16, 2 * 16)
     labelled = replace(batch, labels=torch.zeros(2, 16, 16, dtype=torch.long), source=image)
     sheet.write(tmp_path / "labels.png", labelled, image)
-    assert Image.open(tmp_path / "labels.png").size == (4 * 16, 2 * 16)
+    assert size_of(tmp_path / "labels.png") == (4 * 16, 2 * 16)
 
 
 def test_rates_warm_up_drop_and_fall(pictures: Path):
