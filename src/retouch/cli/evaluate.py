@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from retouch.evaluation.tables import Results
 
 T = TypeVar("T")
+_MANY = Parameter(consume_multiple=True, negative="", show_default=False)
 
 
 def evaluate(
     *,
-    pictures: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative="")],
+    pictures: Annotated[tuple[Path, ...], _MANY],
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    masks: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    network: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    weights: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative="")] = (),
-    baselines: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    folder: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    masks: Annotated[tuple[str, ...], _MANY] = (),
+    network: Annotated[tuple[str, ...], _MANY] = (),
+    weights: Annotated[tuple[Path, ...], _MANY] = (),
+    baselines: Annotated[tuple[str, ...], _MANY] = (),
+    folder: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     protocol: Literal["retouch", "semnet", "isnet", "srpnet", "structure", "semantic"] = "retouch",
-    metrics: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    metrics: Annotated[tuple[str, ...], _MANY] = (),
     pairs: Path | None = None,
     seed: int | None = None,
     limit: int | None = None,
