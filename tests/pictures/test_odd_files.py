@@ -256,6 +256,22 @@ def test_large_pictures_raise_no_bomb_alarm(
     assert pictures.read(tmp_path / name).pixels.size
 
 
+def test_high_dynamic_range_is_refused_and_ten_bits_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    pytest.importorskip("PIL._avif", reason="this Pillow has no AVIF")
+    data = bytearray(_encoded(Image.new("RGB", (32, 32), "red"), "AVIF"))
+    place = data.index(b"colrnclx") + 10
+    data[place : place + 2] = b"\0\x10"  # PQ
+    (tmp_path / "pq.avif").write_bytes(data)
+    with pytest.raises(pictures.PictureError, match="high dynamic range"):
+        pictures.read(tmp_path / "pq.avif")
+    deep = np.full((32, 32, 3), 700, dtype=np.uint16)
+    (tmp_path / "ten.avif").write_bytes(imagecodecs.avif_encode(deep, bitspersample=10))
+    assert pictures.read(tmp_path / "ten.avif").pixels.dtype == np.uint8
+    assert "rounded to 8" in caplog.text
+
+
 def test_giant_metadata_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

@@ -39,11 +39,8 @@ def read_avif(source: Source) -> Picture:
 def _check_colour(source: Source) -> None:
     """Read depth and colour from the boxes av1C and colr (AV1-ISOBMFF, Sec. 2.3; ISO 23008-12)."""
     place = source.data.find(b"av1C")
-    if (
-        place > 0
-        and source.data[place + 6 : place + 7] > b"\x3f"
-        and (source.data[place + 6] & 0x40)
-    ):
+    flags = source.data[place + 6 : place + 7] if place > 0 else b""
+    if flags and flags[0] & 0x40:
         notice(f"{source.path}: more than 8 bits a sample are rounded to 8")
     place = source.data.find(b"colrnclx")
     if place > 0:

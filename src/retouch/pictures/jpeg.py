@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import BinaryIO
 
 from PIL import Image, JpegImagePlugin
@@ -35,6 +36,8 @@ class _Header:
     density: tuple[int, int, int] | None = None
     others: list[tuple[int, bytes]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    encoded: list[bytes] = field(default_factory=list)
+    """The file without metadata, in which Pillow would look for errors of no interest."""
 
 
 def read(source: Source) -> Picture:
@@ -44,7 +47,8 @@ def read(source: Source) -> Picture:
     for what in dict.fromkeys(header.dropped):
         notice(f"{source.path}: {what} is left out, since it shows the picture before the edit")
     turn = exif.orientation(header.exif)
-    image = JpegImagePlugin.JpegImageFile(source.file())
+    image = JpegImagePlugin.JpegImageFile(BytesIO(b"".join(header.encoded)))
+    header.encoded.clear()
     details = _details(image, header, turn)
     image.load()
     samples = bands.to_array(image, turn)
@@ -92,9 +96,12 @@ def _parse(source: Source) -> _Header:
         if length < 2 or place + 2 + length > len(data):
             raise source.damaged("it ends before the picture begins")
         _take(header, code, data[place + 4 : place + 2 + length])
+        if code in (0xE0, 0xEE) or not (0xE0 <= code <= 0xEF or code == 0xFE):
+            header.encoded.append(data[place : place + 2 + length])
         place += 2 + length
     if not header.frame:
         raise source.damaged("it has no frame")
+    header.encoded = [b"\xff\xd8", *header.encoded, data[place:]]
     return header
 
 

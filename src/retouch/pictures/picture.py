@@ -111,7 +111,7 @@ class Metadata:
     """What only this format knows."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Picture:
     """A picture the right way up, with everything needed to write it back.
 
@@ -137,6 +137,13 @@ class Picture:
                 f"alpha must have shape {shape[:2]} and type {dtype}, "
                 f"got {self.alpha.shape} and {self.alpha.dtype}"
             )
+
+    def __repr__(self) -> str:
+        alpha = " with alpha" if self.alpha is not None else ""
+        return (
+            f"Picture({self.width} x {self.height} px, {self.metadata.mode} of "
+            f"{self.metadata.bits} bits{alpha}, {self.metadata.format})"
+        )
 
     @property
     def height(self) -> int:

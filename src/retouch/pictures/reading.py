@@ -43,7 +43,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
         name = recognise(head)
         if name is None:
             raise source.refuse(
-                f"this is {stranger(head)}; Retouch reads JPEG, PNG, TIFF, WebP, BMP, HEIC and AVIF"
+                f"this is {stranger(head)}; convert it to JPEG, PNG, TIFF, WebP, BMP, HEIC or AVIF"
             )
         expected = EXTENSIONS.get(source.path.suffix.lower())
         if expected != name:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import mmap
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +33,7 @@ DECODER_ERRORS = (
     SyntaxError,  # Pillow: "not a PNG file"
     TypeError,
     ValueError,
+    Warning,  # where warnings are errors
     struct.error,
     zlib.error,
 )
@@ -115,13 +115,11 @@ def opened(path: Path, max_pixels: int) -> Iterator[Source]:
 
 @contextmanager
 def fenced(source: Source) -> Iterator[None]:
-    """Turn whatever a decoder raises into one clear line, and silence its own warnings."""
+    """Turn whatever a decoder raises into one clear line, and keep tifffile's own log silent."""
     logging.getLogger("tifffile").addFilter(_is_outside)
     token = _inside.set(True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except PictureError:
         raise
     except MemoryError as error:
