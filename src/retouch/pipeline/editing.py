@@ -160,7 +160,7 @@ class EditingSession:
         small, small_mask = (image, mask) if size == mask.shape else shrink(image, mask, size)
         x = self._tensor(small)
         holes = self._tensor(small_mask[..., None].astype(np.float32))
-        with self._inpainter._autocast():
+        with devices.autocast(self._inpainter.device, self._inpainter.bf16):
             encoded = self._network.encode(x, holes)
         return _Part(crop, image, mask, small, small_mask, encoded)
 
@@ -173,7 +173,7 @@ class EditingSession:
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         x = torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None]
-        amount = self._inpainter._padding(*array.shape[:2])
+        amount = self._inpainter.padding(*array.shape[:2])
         return _pad(x.to(self._inpainter.device), amount)
 
     @torch.inference_mode()
@@ -195,7 +195,7 @@ class EditingSession:
     def _decode(self, part: _Part, labels: Labels) -> Pixels:
         small = _nearest(labels, part.small_mask.shape)
         guide = self._tensor(small[..., None].astype(np.float32))[:, 0].long()
-        with self._inpainter._autocast():
+        with devices.autocast(self._inpainter.device, self._inpainter.bf16):
             return self._back(self._network.decode(part.encoded, guide), part)
 
     def _back(self, prediction: Tensor, part: _Part) -> Pixels:

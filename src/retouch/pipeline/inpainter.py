@@ -241,7 +241,7 @@ class Inpainter:
         h, w = mask.shape
         x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
         holes = torch.from_numpy(mask[None, None].astype(np.float32)).to(self.device)
-        amount = self._padding(h, w)
+        amount = self.padding(h, w)
         x, holes = _pad(x, amount), _pad(holes, amount)
         given: tuple[Tensor, ...] = (x, holes)
         if labels is not None:
@@ -252,7 +252,7 @@ class Inpainter:
         prediction = prediction[..., :h, :w].float()
         return prediction[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
-    def _padding(self, h: int, w: int) -> tuple[int, int]:
+    def padding(self, h: int, w: int) -> tuple[int, int]:
         card = self.card
         if card.fixed_size:
             return card.fixed_size - h, card.fixed_size - w
