@@ -190,3 +190,34 @@ def test_a_second_stage_starts_from_the_first(pictures: Path, tmp_path: Path):
     state = run.learner.network.state_dict()
     assert all(torch.equal(state[key], value) for key, value in first.items())
     assert any(not key.startswith("encoder") for key in state)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"network": "bisenet", "model": {"channels": 4}}, "learned from label maps"),
+        (
+            {
+                "network": "semnet",
+                "model": {"task": "deblur", "channels": 4, "blocks": [1, 1, 1, 1]},
+                "objective": {"task": "deblur"},
+            },
+            "deblurring needs pairs",
+        ),
+        (
+            {
+                "network": "semantic",
+                "model": {"channels": 4, "guided": False, "espa": False},
+                "objective": {"stage": "fine"},
+            },
+            "needs a network with guided = true",
+        ),
+    ],
+    ids=["labels", "pairs", "stage"],
+)
+def test_what_a_network_refuses_is_one_line(
+    change: dict[str, object], said: str, pictures: Path, tmp_path: Path
+):
+    config = tiny(pictures, **({"objective": {}} | change))
+    with pytest.raises(TrainingError, match=said):
+        Run(config, tmp_path, "cpu").fit()

@@ -49,7 +49,7 @@ def network(config: TrainConfig) -> nn.Module:
     name = getattr(settings, "segmenter", "")
     if name and name != "untrained":
         path = Path(name) if Path(name).is_file() else store.path(name)
-        built.segmenter = _segmenter(path, built)
+        built.segmenter = _segmenter(path, settings.labels)
     return built
 
 
@@ -93,8 +93,29 @@ def _warm_start(built: nn.Module, path: Path) -> None:
         log.info("init %s has no %s: random", path, ", ".join(sorted(parts)))
 
 
-def _segmenter(path: Path, built: nn.Module) -> nn.Module:
-    wanted = built.config.labels  # pyright: ignore[reportAttributeAccessIssue]
+def _segmenter(path: Path, labels: str) -> nn.Module:
+    """Load a segmentation network of a label set: one of ours, or an official file."""
+    guest = _own_segmenter(path) if path.suffix == ".safetensors" else _official_segmenter(path)
+    if guest is None:
+        known = ", ".join(segmentation.names())
+        raise TrainingError(f"model.segmenter {path} is none of {known}")
+    spoken = getattr(guest.config, "labels", labels)
+    if spoken != labels:
+        raise TrainingError(f"model.segmenter {path} labels {spoken}, the network {labels}")
+    return guest
+
+
+def _own_segmenter(path: Path) -> nn.Module | None:
+    header, state = files.read(path)
+    if header.network not in segmentation.names():
+        return None
+    facts = segmentation.card(header.network)
+    guest = facts.model(recipe.structure(header.config, facts.config, where=str(path)))
+    guest.load_state_dict(state)
+    return guest
+
+
+def _official_segmenter(path: Path) -> nn.Module | None:
     state = official.read(path)
     for name in segmentation.names():
         facts = segmentation.card(name)
@@ -104,4 +125,4 @@ def _segmenter(path: Path, built: nn.Module) -> nn.Module:
                 guest = facts.model(facts.config(**fields))
                 guest.load_state_dict(ours)
                 return guest
-    raise TrainingError(f"model.segmenter {path}: no segmentation network of {wanted} known")
+    return None

@@ -16,11 +16,10 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from safetensors import SafetensorError
 
 from retouch import recipe
-from retouch.recipe import RecipeError
 from retouch.training import checkpoint, feed, material
 from retouch.training.building import card
 from retouch.training.config import TrainConfig
-from retouch.training.errors import TrainingError
+from retouch.training.errors import TrainingError, deliberate
 from retouch.training.journal import Journal, Watch
 from retouch.training.learner import Learner
 from retouch.training.validation import Validation, takes_labels
@@ -65,7 +64,8 @@ class Run:
         self.material = material.read(
             config, multiple=0 if fixed else 64, labels=takes_labels(config)
         )
-        self.learner = Learner(config, self.fabric)
+        with deliberate():
+            self.learner = Learner(config, self.fabric)
         self.validation = Validation(config, self.material.validation, self.fabric)
         self.step = 0
         self.best: float | None = None
@@ -80,7 +80,7 @@ class Run:
             TrainingError: If a loss is not finite, the run diverges or nothing can be written; the
                 last checkpoint stays usable.
         """
-        with self._one_line_errors():
+        with deliberate(), self._one_line_errors():
             self._begin()
             try:
                 self._train()
@@ -221,10 +221,6 @@ class Run:
             if "PytorchStreamWriter" not in str(error) and "file write failed" not in str(error):
                 raise
             raise TrainingError(self._cannot_write("the disk is full or broken")) from error
-        except ValueError as error:
-            if "mask modes" not in str(error) or isinstance(error, RecipeError):
-                raise
-            raise TrainingError(str(error)) from error
 
     def _cannot_write(self, why: str) -> str:
         return (
