@@ -213,6 +213,42 @@ def test_select_finds_what_was_clicked_on(client: httpx.Client):
     assert (found & wanted).sum() / (found | wanted).sum() > 0.95
 
 
+def test_select_takes_any_picture(client: httpx.Client):
+    for size in ((80, 100), (3, 200), (1, 1)):
+        key = open_picture(client, np.full((*size, 3), 90, np.uint8))
+        answer = client.post("/select", json={"picture": key, "points": [{"x": 0, "y": 0}]})
+        assert answer.status_code == 200, answer.text
+    outside = {"picture": key, "points": [{"x": 5, "y": 0}]}
+    assert client.post("/select", json=outside).status_code == 422
+
+
+def test_nothing_that_is_sent_breaks_the_server(client: httpx.Client):
+    headers = {"Content-Type": "application/json"}
+    key = open_picture(client, picture())
+    for body in (
+        b'{"\\ud800": 1}',
+        b'{"image": "\\ud800"}',
+        b"[[[[",
+        b"\xff\xfe",
+        b"null",
+        b"1e999",
+    ):
+        for path in ("fill", "select", f"pictures/{key}/save", "sessions", "pictures"):
+            answer = client.post(f"/{path}", content=body, headers=headers)
+            assert 400 <= answer.status_code < 500, (path, body, answer.text)
+    answer = client.post("/segment", files={"image": png(picture())}, data={"labels": "cats"})
+    assert answer.status_code == 422
+    assert "faces" in answer.text
+    answer = client.post("/segment", files={"image": png(picture())}, data={"labels": "faces"})
+    assert answer.status_code == 422
+    assert "retouch weights add" in answer.text
+    answer = client.post("/pictures/x/patches", files={"fill": png(picture())})
+    assert answer.status_code == 404
+    files = {"fill": png(picture())}
+    answer = client.post(f"/pictures/{key}/patches", files=files, data={"top": 10**30, "left": 0})
+    assert answer.status_code == 422
+
+
 def test_models_health_and_metrics(client: httpx.Client):
     names = [model["name"] for model in client.get("/models").json()]
     assert names[0] == "tiny"

@@ -1,6 +1,7 @@
 """The application: routes put together, errors told in one form, the page served."""
 
 import asyncio
+import json
 import mimetypes
 import re
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 
@@ -207,6 +209,15 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ForgottenError)
     async def forgotten(request: Request, error: ForgottenError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 404)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        problems = [
+            {"loc": problem["loc"], "msg": problem["msg"], "type": problem["type"]}
+            for problem in error.errors()
+        ]
+        text = json.dumps({"detail": problems}, default=str)  # escapes what is no Unicode
+        return Response(text, 422, media_type="application/json")
 
     @app.exception_handler(OverfullError)
     async def overfull(request: Request, error: OverfullError) -> JSONResponse:

@@ -61,7 +61,7 @@ def describe(settings: Settings) -> list[dict[str, Any]]:
         if header.network not in models.names():
             continue
         card = models.card(header.network)
-        if "inpaint" not in card.tasks:
+        if header.config.get("task", "inpaint") != "inpaint":
             continue
         labels = header.config.get("labels", "faces") if card.labels else None
         described.append(
@@ -196,13 +196,16 @@ class Engine:
 
         Raises:
             MissingWeightsError: If the store does not hold its weights.
-            ValueError: If there is no network for this set.
+            WeightsError: If no network is known for this set.
         """
-        name = SEGMENTERS.get(segmentation.label_set(labels).name)
-        if name is None:
-            raise files.WeightsError(f"no network labels {labels!r} yet; paint the labels instead")
+        if labels not in SEGMENTERS:
+            known = ", ".join(SEGMENTERS)
+            raise files.WeightsError(f"no network labels {labels[:40]!r}; there are {known}")
         if labels not in self._segmenters:
-            self._segmenters[labels] = load_segmenter(name)
+            try:
+                self._segmenters[labels] = load_segmenter(SEGMENTERS[labels])
+            except KeyError as error:
+                raise files.WeightsError(f"no weights that label {labels}: {error}") from None
         return self._segmenters[labels]
 
     def segment(self, picture: Picture, labels: str) -> NDArray[np.uint8]:

@@ -75,6 +75,13 @@ class Reply:
         return Response(self.body, media_type=media, headers={"Content-Disposition": disposition})
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A reply that waits on the shelf until it is fetched or forgotten."""
+
+    key: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Order:
     options: FillOptions
@@ -117,8 +124,14 @@ async def fill(request: Request) -> Response:
     desk = desk_of(request)
     with desk.slot() as slot:
         order = await _order(request)
-        job = slot.submit("fill", lambda job, engine: _fill(desk, order, job, engine), order.close)
-    if request.headers.get("accept", "").startswith("application/json"):
+        follows = request.headers.get("accept", "").startswith("application/json")
+
+        def work(job: Job, engine: Any) -> Reply | Stored:
+            reply = _fill(desk, order, job, engine)
+            return Stored(desk.shelf.put(reply, len(reply.body))) if follows else reply
+
+        job = slot.submit("fill", work, order.close)
+    if follows:
         return JSONResponse(job_out(job, desk).model_dump(), 202)
     reply = await _awaited(request, desk, job)
     response = reply.response()

@@ -7,7 +7,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from retouch.web.desk import API, Desk, desk_of, job_out, raise_failure
-from retouch.web.filling import Reply
+from retouch.web.filling import Reply, Stored
 from retouch.web.jobs import FINISHED, Job
 from retouch.web.painting import ERRORS
 from retouch.web.schema import JobOut
@@ -71,12 +71,13 @@ async def events(request: Request, key: str) -> StreamingResponse:
 )
 async def result(request: Request, key: str) -> Response:
     """Answer with what the job made."""
-    job = _find(desk_of(request), key)
+    desk = desk_of(request)
+    job = _find(desk, key)
     raise_failure(job)
     if job.state != "done":
         raise HTTPException(409, f"the job is {job.state}")
-    if isinstance(job.result, Reply):
-        return job.result.response()
+    if isinstance(job.result, Stored):
+        return desk.shelf.get(job.result.key, Reply).response()
     if job.result is None:
         raise HTTPException(404, "the result was sent already")
     return JSONResponse(job.result.model_dump())

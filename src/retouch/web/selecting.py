@@ -23,6 +23,8 @@ _SEED = 4
 _LIKE = 9.0
 """Colour difference between neighbours up to which they are alike (Lab, 8 bit)."""
 _ROUNDS = 4
+_ENOUGH = 16
+"""Pixels that each side must have before its colours can be modelled."""
 
 
 def select(picture: Picture, points: Sequence[Point]) -> NDArray[np.bool_]:
@@ -54,11 +56,13 @@ def select(picture: Picture, points: Sequence[Point]) -> NDArray[np.bool_]:
     ]
     marks = _marks(small, places, [p.inside for p in points])
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)
-    cv2.grabCut(small, marks, None, *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    thing = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    if min(thing.sum(), (~thing).sum()) >= _ENOUGH:
+        cv2.setRNGSeed(0)
+        cv2.grabCut(small, marks, None, *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)  # pyright: ignore[reportCallIssue, reportArgumentType]
     thing = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    thing = _touched(thing, [place for place, p in zip(places, points, strict=True) if p.inside])
-    whole_thing = cv2.resize(thing.astype(np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
+    part = _touched(thing, [place for place, p in zip(places, points, strict=True) if p.inside])
+    whole_thing = cv2.resize(part.astype(np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
     return whole_thing > 0.5
 
 

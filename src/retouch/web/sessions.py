@@ -19,7 +19,7 @@ class ForgottenError(LookupError):
     """There is nothing under this key (any longer)."""
 
 
-class OverfullError(Exception):
+class OverfullError(ValueError):
     """One thing is larger than all that may be kept."""
 
 
@@ -89,9 +89,11 @@ class Shelf:
             kept = self._kept.pop(key, None)
             if kept is None:
                 return
-            self._make_room(kept.cost + cost)
-            kept.cost += cost
-            self._kept[key] = kept
+            try:
+                self._make_room(kept.cost + cost)
+                kept.cost += cost
+            finally:
+                self._kept[key] = kept
 
     def drop(self, key: str) -> None:
         """Forget a thing."""
