@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from retouch.pipeline import compositing, detail, tiles
-from retouch.pipeline.inpainter import shrink
+from retouch.pipeline.sizes import shrink
 
 
 def disc(size: int, radius: int) -> np.ndarray:

@@ -11,17 +11,15 @@ from torch import Tensor, nn
 
 from retouch import segmentation
 from retouch.pictures import Picture, PictureError
-from retouch.pipeline import compositing, detail
+from retouch.pipeline import compositing, detail, devices
 from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.holes import Box, Mask, groups
 from retouch.pipeline.inpainter import (
     FillOptions,
     Inpainter,
     OptionError,
-    _nearest,
-    _pad,
-    shrink,
 )
+from retouch.pipeline.sizes import nearest, pad, shrink
 from retouch.segmentation.labels import LabelSet
 from retouch.weights import files, official, store
 
@@ -174,7 +172,7 @@ class EditingSession:
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         x = torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None]
         amount = self._inpainter.padding(*array.shape[:2])
-        return _pad(x.to(self._inpainter.device), amount)
+        return pad(x.to(self._inpainter.device), amount)
 
     @torch.inference_mode()
     def _propose(self) -> Labels:
@@ -188,12 +186,12 @@ class EditingSession:
             )
             h, w = part.small_mask.shape
             found = guess[0, :h, :w].cpu().numpy().astype(np.uint8)
-            labels[self._inside(part.crop)] = _nearest(found, part.mask.shape)
+            labels[self._inside(part.crop)] = nearest(found, part.mask.shape)
         return labels
 
     @torch.inference_mode()
     def _decode(self, part: _Part, labels: Labels) -> Pixels:
-        small = _nearest(labels, part.small_mask.shape)
+        small = nearest(labels, part.small_mask.shape)
         guide = self._tensor(small[..., None].astype(np.float32))[:, 0].long()
         with devices.autocast(self._inpainter.device, self._inpainter.bf16):
             return self._back(self._network.decode(part.encoded, guide), part)
@@ -290,4 +288,4 @@ def segment(network: nn.Module, picture: Picture, side: int = 512) -> Labels:
     x = torch.from_numpy(small).permute(2, 0, 1)[None]
     device = next(network.parameters()).device
     labels = network(x.to(device)).argmax(1)[0].cpu().numpy().astype(np.uint8)
-    return _nearest(labels, (h, w))
+    return nearest(labels, (h, w))

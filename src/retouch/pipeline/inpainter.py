@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from retouch import models
 from retouch.pictures import Picture, PictureError
-from retouch.pipeline import compositing, detail, devices, door, tiles
+from retouch.pipeline import compositing, detail, devices, door, sizes, tiles
 from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.devices import OptionError, Precision
 from retouch.pipeline.door import AnyMask, AnyPicture
@@ -210,8 +208,8 @@ class Inpainter:
         if scale == 1 and self.card.fixed_size is None:
             return self._run(image, mask, labels)
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
-        small, small_mask = shrink(image, mask, size)
-        small_labels = None if labels is None else _nearest(labels, size)
+        small, small_mask = sizes.shrink(image, mask, size)
+        small_labels = None if labels is None else sizes.nearest(labels, size)
         fill = self._run(small, small_mask, small_labels)
         composite = np.where(small_mask[..., None], fill, small)
         if scale == 1:
@@ -242,11 +240,11 @@ class Inpainter:
         x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
         holes = torch.from_numpy(mask[None, None].astype(np.float32)).to(self.device)
         amount = self.padding(h, w)
-        x, holes = _pad(x, amount), _pad(holes, amount)
+        x, holes = sizes.pad(x, amount), sizes.pad(holes, amount)
         given: tuple[Tensor, ...] = (x, holes)
         if labels is not None:
             classes = torch.from_numpy(labels[None, None].astype(np.float32)).to(self.device)
-            given = (x, holes, _pad(classes, amount)[:, 0].long())
+            given = (x, holes, sizes.pad(classes, amount)[:, 0].long())
         with devices.autocast(self.device, self.bf16):
             prediction = self.network(*given)
         prediction = prediction[..., :h, :w].float()
@@ -259,41 +257,6 @@ class Inpainter:
         multiple = card.multiple_of
         rows, columns = (-(-max(side, card.min_size) // multiple) * multiple for side in (h, w))
         return rows - h, columns - w
-
-
-def shrink(image: Pixels, mask: Mask, size: tuple[int, int]) -> tuple[Pixels, Mask]:
-    """Make a crop smaller without letting the hole's content bleed into known pixels.
-
-    Args:
-        image: (h, w, 3) in [0, 1].
-        mask: (h, w) True = hole.
-        size: (h', w') of the result [px].
-
-    Returns:
-        Picture and mask; a small pixel is hole if any of its pixels is.
-    """
-    known = (~mask).astype(np.float32)
-    target = (size[1], size[0])
-    weight = cv2.resize(known, target, interpolation=cv2.INTER_AREA)
-    small = cv2.resize(image * known[..., None], target, interpolation=cv2.INTER_AREA)
-    small = small / np.maximum(weight, 1e-6)[..., None]
-    return small.clip(0, 1).astype(np.float32), weight < 1 - 1e-4
-
-
-def _nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    return cv2.resize(labels, (size[1], size[0]), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
-
-
-def _pad(x: Tensor, amount: tuple[int, int]) -> Tensor:
-    """Continue below and to the right: mirrored as far as the picture reaches, then repeated."""
-    rows, columns = amount
-    while rows or columns:
-        down, across = min(rows, x.shape[-2] - 1), min(columns, x.shape[-1] - 1)
-        if down == 0 and across == 0:
-            return functional.pad(x, (0, columns, 0, rows), mode="replicate")
-        x = functional.pad(x, (0, across, 0, down), mode="reflect")
-        rows, columns = rows - down, columns - across
-    return x
 
 
 @contextmanager
