@@ -11,6 +11,14 @@ app = App(
     help="Fill holes in pictures, and train, measure and compare the networks that do it.",
     version=f"retouch {__version__}",
 )
+_MORE = {
+    "fill": (
+        "White in the mask is what goes. Everything else stays as it is, bit for bit in lossless "
+        "formats (JPEG must be encoded again: --lossless writes PNG instead). EXIF, colour "
+        "profile, transparency and bit depth are kept.\n\n"
+        "Exit code: 0 all filled, 1 some pictures of a folder failed, 2 nothing could be done."
+    ),
+}
 _COMMANDS = {
     "fill": ("fill:fill", "Fill the holes of a picture or of a folder of pictures."),
     "deblur": ("deblur:deblur", "Take motion blur out of a picture or a folder of pictures."),
@@ -24,7 +32,7 @@ _COMMANDS = {
     "evaluate": ("evaluate:evaluate", "Measure networks beside classical methods."),
 }
 for _name, (_place, _help) in _COMMANDS.items():
-    app.command(f"retouch.cli.{_place}", name=_name, help=_help)
+    app.command(f"retouch.cli.{_place}", name=_name, help=_help, help_epilogue=_MORE.get(_name))
 
 
 def main() -> None:
