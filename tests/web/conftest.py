@@ -144,6 +144,20 @@ def serve(tiny: Path, store: Path) -> Serve:
     return served
 
 
+@pytest.fixture
+def launch(tiny: Path, store: Path) -> Iterator[Callable[..., Running]]:
+    """Starts servers with arguments of their own, and stops them in the end."""
+    started: list[Running] = []
+
+    def act(*arguments: str | Path) -> Running:
+        started.append(Running("--network", tiny, *arguments))
+        return started[-1]
+
+    yield act
+    for running in started:
+        running.stop()
+
+
 @pytest.fixture(scope="session")
 def server(tiny: Path, store: Path) -> Iterator[Running]:
     running = Running("--network", tiny)

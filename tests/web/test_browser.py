@@ -288,53 +288,40 @@ def test_the_label_map_is_edited_and_the_picture_follows(server: Any, open_page:
     assert not page.evaluate("Boolean(window.retouch.doc.editing)")
 
 
-def test_a_killed_server_loses_nothing(tiny: Path, store: Path, open_page: Open):
-    from conftest import Running
-
+def test_a_killed_server_loses_nothing(launch: Any, open_page: Open):
     before = scene()
-    running = Running("--network", tiny)
-    try:
-        page = open_page(running.address, before)
-        drag(page, (100, 100), (150, 110))
-        hole = masked(page)
-        fill(page)
-        first = saved(page)
-        running.kill()
-        drag(page, (250, 200), (300, 210))
-        hole |= masked(page)
-        page.keyboard.press("f")
-        page.locator("#lost").wait_for(state="visible")
-        assert "not running" in page.locator("#lost").inner_text()
-        running.start()
-        until(page, "window.retouch.doc.patches.length === 2")
-        assert not page.locator("#lost").is_visible()
-        after = saved(page)
-    finally:
-        running.stop()
+    running = launch()
+    page = open_page(running.address, before)
+    drag(page, (100, 100), (150, 110))
+    hole = masked(page)
+    fill(page)
+    first = saved(page)
+    running.kill()
+    drag(page, (250, 200), (300, 210))
+    hole |= masked(page)
+    page.keyboard.press("f")
+    page.locator("#lost").wait_for(state="visible")
+    assert "not running" in page.locator("#lost").inner_text()
+    running.start()
+    until(page, "window.retouch.doc.patches.length === 2 && !window.retouch.abort")
+    assert not page.locator("#lost").is_visible()
+    after = saved(page)
     assert np.array_equal(after[~hole], before[~hole])
     kept = (first != before).any(-1)
     assert np.array_equal(after[kept], first[kept])
 
 
-def test_a_folder_is_a_strip_and_saves_itself(
-    tiny: Path, store: Path, tmp_path: Path, open_page: Open
-):
-    from conftest import Running
-
+def test_a_folder_is_a_strip_and_saves_itself(launch: Any, tmp_path: Path, open_page: Open):
     (tmp_path / "in").mkdir()
     for name in ("a", "b"):
         (tmp_path / "in" / f"{name}.png").write_bytes(as_png(scene()))
-    running = Running(tmp_path / "in", "--network", tiny)
-    try:
-        page = open_page(running.address)
-        until(page, "window.retouch.doc")
-        assert page.locator("#strip button").count() == 2
-        drag(page, (100, 100), (150, 110))
-        fill(page)
-        page.keyboard.press("PageDown")
-        until(page, "window.retouch.doc.name === 'b.png'")
-    finally:
-        running.stop()
+    page = open_page(launch(tmp_path / "in").address)
+    until(page, "window.retouch.doc")
+    assert page.locator("#strip button").count() == 2
+    drag(page, (100, 100), (150, 110))
+    fill(page)
+    page.keyboard.press("PageDown")
+    until(page, "window.retouch.doc.name === 'b.png'")
     assert [path.name for path in (tmp_path / "in_filled").iterdir()] == ["a.png"]
 
 
