@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 
 from retouch import __version__
-from retouch.web import filling, following, painting
+from retouch.web import filling, following, labelling, painting
 from retouch.web.desk import API, Desk, desk_of
 from retouch.web.jobs import Office
 from retouch.web.metrics import Metrics
@@ -56,7 +56,7 @@ def create_app(settings: Settings = Settings()) -> FastAPI:
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
     )
-    for part in (filling, painting, following):
+    for part in (filling, painting, labelling, following):
         app.include_router(part.router)
     _add_own_routes(app)
     _add_error_handlers(app)
