@@ -163,46 +163,55 @@ def _inverse(order: Tensor) -> Tensor:
 
 def _two_level(operands: list[Tensor], order: Tensor) -> Tensor:
     x, delta, a, b, c, d, gate = operands
-    length = x.shape[1]
+    batch, length, channels = x.shape
     steps = math.ceil(math.sqrt(length))
     chunks = -(-length // steps)
-    # Chunk k is column k. What is read beyond the end comes after everything that is asked for.
+    # Row t holds step t of every chunk. What lies beyond the end comes after all that is asked for.
     grid = torch.arange(steps * chunks, device=x.device).clamp(max=length - 1)
     grid = grid.view(chunks, steps).t()
-    bs, cs = b[:, grid], c[:, grid]  # (b, steps, chunks, n)
-    width = _BLOCK if x.device.type == "cpu" and not _exporting() else x.shape[2]
+
+    def rows(sequence: Tensor) -> Tensor:  # (b, l, d) to (steps, b * chunks, d)
+        return sequence[:, grid].transpose(0, 1).flatten(1, 2)
+
+    inputs = rows(b), rows(c)
+    width = _BLOCK if x.device.type == "cpu" and not _exporting() else channels
     parts: list[Tensor] = []
-    for first in range(0, x.shape[2], width):
+    for first in range(0, channels, width):
         block = slice(first, first + width)
-        step = functional.softplus(delta[..., block])[:, grid]  # (b, steps, chunks, width)
-        inputs = (step, step * x[..., block][:, grid], a[block].t(), bs, cs)
-        if any(tensor.requires_grad for tensor in inputs):
+        step = functional.softplus(delta[..., block])
+        operands = [rows(step), rows(step * x[..., block]), a[block].t(), *inputs]
+        if any(tensor.requires_grad for tensor in operands) and not _exporting():
             # The states of all steps would fill gigabytes: compute them again when they are needed.
-            y = checkpoint(_chunked, *inputs, use_reentrant=False)
+            y = checkpoint(_chunked, *operands, chunks, use_reentrant=False)
         else:
-            y = _chunked(*inputs)
-        parts.append(y.transpose(1, 2).flatten(1, 2)[:, :length])
+            y = _chunked(*operands, chunks)
+        y = y.view(steps, batch, chunks, -1).permute(1, 2, 0, 3)
+        parts.append(y.reshape(batch, chunks * steps, -1)[:, :length])
     y = torch.cat(parts, dim=2) + d * x
     return y[:, _inverse(order)] * functional.silu(gate)
 
 
-def _chunked(step: Tensor, drive: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Scan (b, steps, chunks, d) with states (b, chunks, n, d)."""
+def _chunked(step: Tensor, drive: Tensor, a: Tensor, b: Tensor, c: Tensor, chunks: int) -> Tensor:
+    """Scan (steps, b * chunks, d) with states (b * chunks, n, d); a is (n, d)."""
 
     def advance(h: Tensor, row: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         s, u, bt, ct = row
-        decay = torch.exp(s.unsqueeze(-2) * a)
-        h = torch.addcmul(bt.unsqueeze(-1) * u.unsqueeze(-2), decay, h)
-        return h, (ct.unsqueeze(-2) @ h).squeeze(-2)
+        decay = torch.exp(s.unsqueeze(1) * a)
+        h = torch.addcmul(bt.unsqueeze(2) * u.unsqueeze(1), decay, h)
+        return h, (ct.unsqueeze(1) @ h).squeeze(1)
 
     def carry(h: Tensor, row: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         final, decay = row
         return torch.addcmul(final, decay, h), h.clone()
 
-    h = step.new_zeros(step.shape[0], step.shape[2], *a.shape)
-    final, _ = _walk(advance, h, (step, drive, b, c))
-    decay = torch.exp(step.sum(1).unsqueeze(-2) * a)
-    _, starts = _walk(carry, h[:, 0], (final, decay))
+    def columns(state: Tensor) -> Tensor:  # (b * chunks, n, d) to (chunks, b, n, d)
+        return state.view(-1, chunks, *a.shape).transpose(0, 1)
+
+    final, _ = _walk(advance, step.new_zeros(step.shape[1], *a.shape), (step, drive, b, c))
+    decay = torch.exp(step.sum(0).unsqueeze(1) * a)
+    start = step.new_zeros(step.shape[1] // chunks, *a.shape)
+    _, starts = _walk(carry, start, (columns(final), columns(decay)))
+    starts = starts.transpose(0, 1).reshape(final.shape)
     return _walk(advance, starts, (step, drive, b, c))[1]
 
 
@@ -210,17 +219,16 @@ _Rule = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, Tensor]]
 
 
 def _walk(rule: _Rule, h: Tensor, rows: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """Apply a rule along dimension 1; in an ONNX file this is one `Scan` node."""
+    """Apply a rule to one row after the other; in an ONNX file this is one `Scan` node."""
     if _exporting():
         from torch._higher_order_ops.scan import scan
 
-        h, y = scan(rule, h, rows, dim=1)
-        return h, y.movedim(0, 1)
+        return scan(rule, h, rows)
     results: list[Tensor] = []
-    for row in zip(*(tensor.unbind(1) for tensor in rows), strict=True):
+    for row in zip(*(tensor.unbind(0) for tensor in rows), strict=True):
         h, result = rule(h, row)
         results.append(result)
-    return h, torch.stack(results, dim=1)
+    return h, torch.stack(results)
 
 
 def _exporting() -> bool:
@@ -305,9 +313,9 @@ _scan_op.register_autograd(_scan_gradient, setup_context=_keep_operands)
 
 @torch.library.custom_op("retouch::causal_conv", mutates_args=())
 def _conv_op(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
-    from retouch.layers import _scan_kernels
+    from retouch.layers import _conv_kernels
 
-    return _scan_kernels.conv(x, taps, bias, order)
+    return _conv_kernels.conv(x, taps, bias, order)
 
 
 @_conv_op.register_fake
@@ -317,9 +325,9 @@ def _(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
 
 @torch.library.custom_op("retouch::causal_conv_backward", mutates_args=())
 def _conv_backward_op(dy: Tensor, operands: list[Tensor], order: Tensor) -> list[Tensor]:
-    from retouch.layers import _scan_kernels
+    from retouch.layers import _conv_kernels
 
-    return _scan_kernels.conv_backward(dy, operands, order)
+    return _conv_kernels.conv_backward(dy, operands, order)
 
 
 @_conv_backward_op.register_fake
