@@ -248,12 +248,12 @@ def _compare(source: Path, target: Path) -> list[tuple[str, Any, Any]]:
         first, second = a.getexif(), b.getexif()
         if 0x8769 in first or 271 in first:
             rows.append(("EXIF maker", first.get(271), second.get(271)))
-            taken = [e.get_ifd(0x8769).get(0x9003) for e in (first, second)]
-            rows.append(("EXIF date", *taken))
+            dates = [tags.get_ifd(0x8769).get(0x9003) for tags in (first, second)]
+            rows.append(("EXIF date", dates[0], dates[1]))
         if isinstance(a, JpegImagePlugin.JpegImageFile):
-            tables = [getattr(image, "quantization", None) for image in (a, b)]
-            rows.append(("quantisation tables", *tables))
-            rows.append(("subsampling", *(JpegImagePlugin.get_sampling(i) for i in (a, b))))
+            rows.append(("quantisation tables", a.quantization, getattr(b, "quantization", None)))
+            samplings = [JpegImagePlugin.get_sampling(image) for image in (a, b)]
+            rows.append(("subsampling", samplings[0], samplings[1]))
         if isinstance(a, PngImagePlugin.PngImageFile) and a.text:
             rows.append(("text", a.text, getattr(b, "text", None)))
         if isinstance(a, TiffImagePlugin.TiffImageFile):
@@ -264,7 +264,7 @@ def _compare(source: Path, target: Path) -> list[tuple[str, Any, Any]]:
 
 def main() -> None:
     """Print everything as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time and compare reading and writing pictures.")
     parser.add_argument("--megapixels", type=float, nargs="+", default=[24, 100])
     parser.add_argument("--one", nargs=3, metavar=("TOOL", "SOURCE", "TARGET"))
     options = parser.parse_args()

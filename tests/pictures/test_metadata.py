@@ -319,6 +319,16 @@ def test_bmp_resolution_survives(smooth: Smooth, tmp_path: Path):
         assert image.info["dpi"] == pytest.approx((300, 150), abs=0.1)
 
 
+def test_nonsense_resolution_is_forgotten(smooth: Smooth, tmp_path: Path):
+    Image.fromarray(smooth(20, 30)).save(tmp_path / "a.bmp")
+    data = bytearray((tmp_path / "a.bmp").read_bytes())
+    data[38:42] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.bmp").write_bytes(data)
+    picture = pictures.read(tmp_path / "a.bmp")
+    assert picture.metadata.dpi is None
+    pictures.write(tmp_path / "b.bmp", picture)
+
+
 def test_bmp_alpha_survives(tmp_path: Path):
     rng = np.random.default_rng(0)
     picture = pictures.from_array(rng.integers(0, 256, (7, 9, 4), dtype=np.uint8))

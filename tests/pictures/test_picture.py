@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -124,3 +127,15 @@ def test_other_pillow_modes_come_in_as_grey_or_rgb(mode: str):
 def test_pillow_has_no_sixteen_bit_colour():
     with pytest.raises(PictureError, match="16-bit colour"):
         to_pil(from_array(_RGB.astype(np.uint16)))
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = Path(__file__).parents[2] / "docs" / "pictures.md"
+    example = re.search(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert example is not None
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(_RGB).save("photo.jpg")
+    Image.fromarray(np.eye(9, 12) > 0).save("mask.png")
+    exec(example[1], {})
+    with Image.open("repaired.jpg") as image:
+        assert image.size == (12, 9)

@@ -24,8 +24,7 @@ def read(source: Source) -> Picture:
     """Decode a BMP."""
     image = BmpImagePlugin.BmpImageFile(source.file())
     source.check_size(image.width, image.height, _RLE_RATIO)
-    mode, bits, table = image.mode, 8, None
-    dpi = image.info.get("dpi")
+    mode, bits, table, dpi = image.mode, 8, None, image.info.get("dpi")
     image.load()
     if mode == "P":
         colours = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
@@ -40,7 +39,7 @@ def read(source: Source) -> Picture:
         format="BMP",
         mode={"P": "palette", "RGB": "rgb", "RGBA": "rgb"}.get(mode, "grey"),
         bits=bits,
-        dpi=dpi if dpi and min(dpi) > 0 else None,
+        dpi=dpi,
         palette=table,
     )
     return Picture(pixels=pixels, alpha=alpha, metadata=metadata)

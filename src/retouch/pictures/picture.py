@@ -102,13 +102,17 @@ class Metadata:
     icc: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
-    """Resolution across and down [pixels per inch]."""
+    """Resolution across and down [pixels per inch]; None where the file says nonsense."""
     text: tuple[tuple[str, str], ...] = ()
     """Comments as (keyword, text)."""
     palette: NDArray[np.uint8] | None = None
     """(n, 4) RGBA colours of a palette picture."""
     details: Details | None = None
     """What only this format knows."""
+
+    def __post_init__(self) -> None:
+        if self.dpi is not None and not all(0 < value < 1e6 for value in self.dpi):
+            object.__setattr__(self, "dpi", None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

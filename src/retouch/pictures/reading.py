@@ -45,7 +45,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
             raise source.refuse(
                 f"this is {stranger(head)}; convert it to JPEG, PNG, TIFF, WebP, BMP, HEIC or AVIF"
             )
-        expected = EXTENSIONS.get(source.path.suffix.lower())
-        if expected != name:
+        suffix = source.path.suffix.lower()
+        if suffix and EXTENSIONS.get(suffix) != name:
             notice(f"{source.path}: this is a {name} whatever its extension says")
         return _READERS[name](source)
