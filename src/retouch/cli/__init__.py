@@ -32,7 +32,8 @@ _COMMANDS = {
     "evaluate": ("evaluate:evaluate", "Measure networks beside classical methods."),
 }
 for _name, (_place, _help) in _COMMANDS.items():
-    app.command(f"retouch.cli.{_place}", name=_name, help=_help, help_epilogue=_MORE.get(_name))
+    _more = {"help_epilogue": _MORE[_name]} if _name in _MORE else {}
+    app.command(f"retouch.cli.{_place}", name=_name, help=_help, **_more)
 
 
 def main() -> None:
