@@ -1,6 +1,6 @@
 """Make a weight file for delivery: fp16, with what it was trained on and how it scored.
 
-python scripts/pack_weights.py runs/dilated-photos/last.safetensors OUT.safetensors [--scores report.json]
+python scripts/pack_weights.py runs/NAME/last.safetensors OUT.safetensors [--metrics JSON]
 """
 
 import argparse

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of parity fixtures and research pictures beside the project, where there is one."""
+    """The folder of parity fixtures and research pictures beside the project, if any."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
         pytest.skip("no ../shared folder beside the project (parity fixtures, research pictures)")

@@ -64,7 +64,7 @@ def test_edges_equal_the_readme_loss(recipe: Any, shared: Path, side: int, step:
 def test_canny_equals_scikit_image(seed: int):
     feature = pytest.importorskip("skimage.feature", reason="scikit-image is an optional extra")
     rng = np.random.default_rng(seed)
-    h, w = rng.integers(5, 80, 2)
+    h, w = (int(n) for n in rng.integers(5, 80, 2))
     gray = ndimage.gaussian_filter(rng.random((h, w)), seed % 3) * (1 + seed % 4)
     known = ndimage.gaussian_filter(rng.random((h, w)), 3) > 0.5 if seed % 2 else None
     expected = feature.canny(gray, sigma=1.5, mask=known)

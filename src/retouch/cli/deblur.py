@@ -41,8 +41,8 @@ def deblur(
     found = pictures.find(picture) if many else [picture]
     if not found:
         raise pictures.PictureError(f"{picture} holds no picture")
+    folder = output or picture.with_name(f"{picture.resolve().name}_sharp")
     if many:
-        folder = output or picture.with_name(f"{picture.resolve().name}_sharp")
         folder.mkdir(parents=True, exist_ok=True)
     deblurrer = Deblurrer.load(weights or network, device=device, precision=precision)
     failed = 0

@@ -182,9 +182,9 @@ def _two_level(operands: list[Tensor], order: Tensor) -> Tensor:
         operands = [rows(step), rows(step * x[..., block]), a[block].t(), *inputs]
         if any(tensor.requires_grad for tensor in operands) and not _exporting():
             # The states of all steps would fill gigabytes: compute them again when they are needed.
-            y = checkpoint(_chunked, *operands, chunks, use_reentrant=False)
+            y = checkpoint(_chunked, *operands, chunks=chunks, use_reentrant=False)
         else:
-            y = _chunked(*operands, chunks)
+            y = _chunked(*operands, chunks=chunks)
         y = y.view(steps, batch, chunks, -1).permute(1, 2, 0, 3)
         parts.append(y.reshape(batch, chunks * steps, -1)[:, :length])
     y = torch.cat(parts, dim=2) + d * x

@@ -88,8 +88,7 @@ class VGG19(nn.Module):
         prefix = "" if scaling == "unit-mean" else "features."
         keys = [k for k in state if k.startswith(prefix) and k.endswith(".weight")]
         keys = sorted((k for k in keys if state[k].ndim == 4), key=lambda k: int(k.split(".")[-2]))
-        if scaling == "unit-mean":
-            entry, *keys = keys
+        entry = keys.pop(0) if scaling == "unit-mean" else ""
         if len(keys) != sum(_DEPTHS):
             raise ValueError(f"not a VGG-19: {len(keys)} convolutions found, 16 expected")
         ends = torch.tensor(_DEPTHS).cumsum(0).tolist()

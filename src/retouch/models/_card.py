@@ -49,8 +49,11 @@ class Card:
     """True if an output pixel depends only on a bounded neighbourhood, so that tiles agree."""
     context: int = 256
     """What a tile of a tileable network must see around itself [px]."""
+    reach: int | None = None
+    """Thickest hole that is filled well at full size [px]; thicker ones are filled smaller first.
+    None: half the working size."""
     mirror: bool = False
-    """Average with the pass of the mirrored picture: twice the cost, where measured to be better."""
+    """Average with the mirrored picture's pass: twice the cost, where measured to be better."""
     labels: bool = False
     """True if `forward` takes label maps."""
     official: Mapping[str, Official] = field(default_factory=dict[str, Official])

@@ -236,7 +236,7 @@ class DilatedObjective(nn.Module):
 
 def _hole_cells(mask: Tensor, logits: Tensor) -> Tensor:
     """Hole share of each cell that the critic judges, (b, 1, h/8, w/8)."""
-    return functional.adaptive_avg_pool2d(mask, logits.shape[-2:])
+    return functional.interpolate(mask, logits.shape[-2:], mode="area")
 
 
 CARD = Card(
@@ -251,6 +251,7 @@ CARD = Card(
     working_size=512,
     tileable=True,
     context=264,  # sum of the dilations on the way, times their strides
+    reach=80,  # trained on crops of 128 px: the middle of thicker holes is guessed
     mirror=True,  # LPIPS .1337 to .1311, PSNR 25.73 to 25.97 dB on 48 held-out scenes
     small={"channels": (8, 16, 16)},
 )

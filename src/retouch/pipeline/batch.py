@@ -8,11 +8,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from retouch import pictures
 from retouch.pictures import Picture, PictureError
+from retouch.pipeline.devices import OptionError
 from retouch.pipeline.holes import Mask
 from retouch.pipeline.inpainter import FillOptions, Inpainter
+from retouch.segmentation import palette
+from retouch.segmentation.labels import LabelSet
 
 _AHEAD = 2
 """Pictures read before their turn."""
@@ -51,7 +55,8 @@ class Outcome:
     """One line, or None if all went well."""
 
 
-Opened = tuple[Picture, Mask, np.ndarray | None]
+Labels = NDArray[np.uint8]
+Opened = tuple[Picture, Mask, Labels | None]
 """Picture, mask and label map of a job."""
 
 
@@ -66,13 +71,14 @@ def fill_all(
     Yields:
         One outcome per job, in order; a picture that fails stops nothing.
     """
+    label_set: LabelSet | None = inpainter.network.label_set if inpainter.card.labels else None
     with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
         waiting = iter(jobs)
         opened: deque[tuple[Job, Future[Opened]]] = deque()
         writing: deque[tuple[Job, Future[Path]]] = deque()
         while True:
             while len(opened) < _AHEAD and (job := next(waiting, None)) is not None:
-                opened.append((job, readers.submit(open_job, job, reading)))
+                opened.append((job, readers.submit(open_job, job, reading, label_set)))
             if not opened:
                 break
             job, future = opened.popleft()
@@ -88,7 +94,7 @@ def fill_all(
         yield from _written(writing, 0)
 
 
-def open_job(job: Job, reading: ReadOptions) -> Opened:
+def open_job(job: Job, reading: ReadOptions, label_set: LabelSet | None = None) -> Opened:
     """Read picture, mask and label map of a job.
 
     Raises:
@@ -96,7 +102,7 @@ def open_job(job: Job, reading: ReadOptions) -> Opened:
     """
     picture = pictures.read(job.picture)
     if job.mask is None:
-        return picture, pictures.mask_from_alpha(picture), _labels(job.labels, picture)
+        return picture, pictures.mask_from_alpha(picture), _labels(job.labels, picture, label_set)
     mask = pictures.read_mask(job.mask, invert=reading.invert_mask)
     if mask.shape != picture.size:
         if not reading.resize_mask:
@@ -105,7 +111,7 @@ def open_job(job: Job, reading: ReadOptions) -> Opened:
                 f" {picture.width}x{picture.height} px; --resize-mask enlarges or shrinks it"
             )
         mask = resize_mask(mask, picture.size)
-    return picture, mask, _labels(job.labels, picture)
+    return picture, mask, _labels(job.labels, picture, label_set)
 
 
 def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
@@ -121,12 +127,12 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     return share > (1e-4 if shrinks else 0.5)
 
 
-def _labels(path: Path | None, picture: Picture) -> np.ndarray | None:
+def _labels(path: Path | None, picture: Picture, label_set: LabelSet | None) -> Labels | None:
     if path is None:
         return None
-    from retouch.segmentation import palette
-
-    labels = palette.read(path)
+    if label_set is None:
+        raise OptionError(f"{path} is a label map, but the network takes none")
+    labels = palette.read(path, label_set)
     if labels.shape != picture.size:
         raise PictureError(
             f"{path} is {labels.shape[1]}x{labels.shape[0]} px, the picture"

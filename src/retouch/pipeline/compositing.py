@@ -72,4 +72,4 @@ def feather(fill: Pixels, image: Pixels, mask: Mask, width: int) -> Pixels:
         return fill
     distance = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
     alpha = np.clip(distance / np.float32(width + 1), 0, 1)[..., None]
-    return image + (fill - image) * alpha
+    return (image + (fill - image) * alpha).astype(np.float32)

@@ -86,7 +86,8 @@ class Deblurrer:
         for top in range(0, max(1, h - _OVERLAP), step):
             for left in range(0, max(1, w - _OVERLAP), step):
                 tall, wide = min(_TILE, h - top), min(_TILE, w - left)
-                piece = picture.crop(top, left, tall, wide).astype(np.float32) / picture.white
+                piece = picture.crop(top, left, tall, wide).astype(np.float32)
+                piece /= np.float32(picture.white)
                 ramp = _ramp(tall)[:, None, None] * _ramp(wide)[None, :, None]
                 total[top : top + tall, left : left + wide] += ramp * self._run(piece)
                 weight[top : top + tall, left : left + wide] += ramp

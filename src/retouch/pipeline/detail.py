@@ -34,10 +34,10 @@ def transfer(small: Pixels, small_mask: Mask, image: Pixels, mask: Mask) -> Pixe
         (h, w, 3): the enlarged fill with detail in the hole.
     """
     h, w = mask.shape
-    smooth = cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC)
+    smooth = np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC), np.float32)
     sources, targets = _cells(small_mask)
     if not len(sources) or not len(targets):
-        return np.clip(smooth, 0, 1)
+        return np.clip(smooth, 0, 1, dtype=np.float32)
     residual = np.where(mask[..., None], 0, image - smooth).astype(np.float32)
     chosen = _match(small, sources, targets)
     return np.clip(_paste(smooth, residual, targets, chosen, small_mask.shape), 0, 1)
@@ -68,7 +68,8 @@ def _cells(mask: Mask) -> tuple[np.ndarray, np.ndarray]:
 def _match(small: Pixels, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """For each target cell the source cell (n, 2) whose patch is nearest, coherent along a row."""
     pad = (_PATCH - _CELL) // 2
-    padded = cv2.copyMakeBorder(small, pad, pad + _CELL, pad, pad + _CELL, cv2.BORDER_REFLECT_101)
+    sides = (pad, pad + _CELL, pad, pad + _CELL)
+    padded = np.asarray(cv2.copyMakeBorder(small, *sides, cv2.BORDER_REFLECT_101), np.float32)
     known = _patches(padded, sources)
     wanted = _patches(padded, targets)
     lengths = (known**2).sum(axis=1)

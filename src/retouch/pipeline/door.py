@@ -57,9 +57,10 @@ def open_mask(given: AnyMask, *, invert: bool = False) -> Mask:
     if isinstance(given, (str, Path)):
         return pictures.read_mask(Path(given), invert=invert)
     if isinstance(given, Tensor):
-        given = given.detach().cpu().numpy()
-        while given.ndim > 2 and given.shape[0] == 1:
-            given = given[0]
+        array = given.detach().cpu().numpy()
+        while array.ndim > 2 and array.shape[0] == 1:
+            array = array[0]
+        return pictures.as_mask(array, invert=invert)
     return pictures.as_mask(given, invert=invert)
 
 

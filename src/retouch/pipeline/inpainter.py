@@ -20,6 +20,9 @@ from retouch.pipeline.door import AnyMask, AnyPicture
 from retouch.pipeline.holes import Box, Group, Mask, groups, thickness
 from retouch.weights import files, named
 
+_SMALLEST = 128
+"""A crop is not made smaller than this, however thick its hole [px]."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FillOptions:
@@ -218,12 +221,12 @@ class Inpainter:
 
     def _scale(self, mask: Mask) -> float:
         """How many times smaller the network sees a crop; never less than 1."""
-        longer, working = max(mask.shape), self.card.fixed_size or self.card.working_size
-        if longer <= working:
-            return 1.0
-        if self.card.tileable:
-            return max(1.0, thickness(mask) / (working / 2))
-        return longer / working
+        card = self.card
+        longer, working = max(mask.shape), card.fixed_size or card.working_size
+        scale = max(1.0, thickness(mask) / (card.reach or working / 2))
+        if not card.tileable:
+            scale = max(scale, longer / working)
+        return min(scale, max(1.0, longer / _SMALLEST))
 
     @torch.inference_mode()
     def _run(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None) -> Pixels:
