@@ -345,6 +345,7 @@ def test_stage_must_fit_the_network():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_compiles_with_labels():
     network = Semantic(SMALL).eval()
     arguments = example(1)
@@ -355,7 +356,7 @@ def test_compiles_with_labels():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own exporter and compiler warn
 def test_exports_to_onnx_with_labels(tmp_path: Path):
     network = Semantic(SMALL).eval()
     arguments = example(1)
