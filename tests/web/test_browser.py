@@ -3,6 +3,7 @@
 import io
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,9 +74,12 @@ def open_page(chromium: Any) -> Iterator[Open]:
 
 
 def give(page: Any, array: np.ndarray, name: str = "scene.png") -> None:
-    file = {"name": name, "mimeType": "image/png", "buffer": as_png(array)}
-    page.locator("#file").set_input_files([file])
-    until(page, f"window.retouch.doc && window.retouch.doc.name === {name!r}")
+    with tempfile.TemporaryDirectory() as folder:  # buffers over 50 MB are not taken
+        path = Path(folder) / name
+        path.write_bytes(as_png(array))
+        page.locator("#file").set_input_files(path)
+        until(page, f"window.retouch.doc && window.retouch.doc.name === {name!r}")
+        until(page, "window.retouch.doc.key")
 
 
 def client_point(page: Any, x: float, y: float) -> tuple[float, float]:
