@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,19 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared folder beside the project (parity fixtures, research pictures)")
     return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where the parity fixtures are, a parity test that is skipped is a parity test that failed."""
+    report = yield
+    wanted = "parity" in getattr(item, "fixturenames", ())
+    if report.skipped and wanted and (ROOT.parent / "shared" / "parity").is_dir():
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} needs ../shared/parity, which is there, but was skipped"
+    return report
 
 
 class Parity:

@@ -9,9 +9,9 @@ import torch
 from retouch import models, pictures, segmentation
 from retouch.pictures import PictureError
 from retouch.pipeline import editing
-from retouch.pipeline.editing import EditingSession, load_segmenter, segment
+from retouch.pipeline.editing import EditingSession, segment
 from retouch.pipeline.inpainter import Inpainter, OptionError
-from retouch.weights import files
+from retouch.weights import files, segmenters
 
 
 def small(network: str, **config: Any) -> Inpainter:
@@ -115,10 +115,10 @@ def test_a_segmenter_comes_from_the_store(tmp_path: Any, monkeypatch: pytest.Mon
     network = segmentation.build("bisenet", **config)
     path = tmp_path / "faces-tiny.safetensors"
     files.save(path, files.Header(network="bisenet", config=config), network.state_dict())
-    loaded = load_segmenter("faces-tiny")
+    loaded = segmenters.load("faces-tiny")
     labels = segment(loaded, scene(70, 90), side=64)
     assert labels.shape == (70, 90)
     assert labels.max() < len(segmentation.label_set("faces"))
     files.save(path, files.Header(network="dilated", config={}), {})
     with pytest.raises(files.WeightsError, match="no segmentation network"):
-        load_segmenter("faces-tiny")
+        segmenters.load("faces-tiny")

@@ -32,11 +32,11 @@ def show() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from retouch.weights import files, named, store
+    from retouch.weights import files, store
 
     console = Console()
     table = Table("name", "network", "trained on", "licence", "MB", title="At hand")
-    for name, path in named.available().items():
+    for name, path in sorted(store.own().items()):
         header = files.read_header(path)
         size = f"{path.stat().st_size / 1e6:.1f}"
         table.add_row(name, header.network, ", ".join(header.data), header.license, size)

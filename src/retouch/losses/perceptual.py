@@ -1,9 +1,9 @@
 """Differences of network features: content (perceptual) and style losses on VGG-19 maps."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 CONTENT_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -54,3 +54,36 @@ def style(prediction: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Ten
     """Sum over the layers of `prediction` of the mean absolute difference of Gram matrices."""
     differences = [(gram(prediction[key]) - gram(target[key])).abs().mean() for key in prediction]
     return torch.stack(differences).sum()
+
+
+def perceptual_terms(
+    features: nn.Module | None,
+    prediction: Tensor,
+    target: Tensor,
+    contents: Collection[str],
+    styles: Collection[str],
+) -> dict[str, Tensor]:
+    """Compute all three terms of a picture with one pass of the features.
+
+    Args:
+        features: A `retouch.layers.vgg.VGG19`; None gives no terms.
+        prediction: (b, 3, h, w) RGB in [0, 1].
+        target: The truth, likewise; no gradient flows into it.
+        contents: Layers of `content` and `unit_content`.
+        styles: Layers of `style`.
+
+    Returns:
+        `content`, `unit_content` and `style`, each a scalar.
+    """
+    if features is None:
+        return {}
+    layers = {*contents, *styles}
+    with torch.no_grad():
+        truth = features(target, layers)
+    found = features(prediction, layers)
+    maps = {key: found[key] for key in contents}
+    return {
+        "content": content(maps, truth),
+        "unit_content": unit_content(maps, truth),
+        "style": style({key: found[key] for key in styles}, truth),
+    }

@@ -26,7 +26,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from retouch.data.batch import Batch
-from retouch.losses.perceptual import content, style, unit_content
+from retouch.losses.perceptual import perceptual_terms
 from retouch.losses.reconstruction import masked_l1
 from retouch.models._card import Card
 
@@ -205,20 +205,8 @@ class DilatedObjective(nn.Module):
             "known": masked_l1(outputs, image, 1 - mask, 1 - batch.hole_share),
             "adversarial": -(verdict * cells).mean() / batch.hole_share.clamp(min=1e-8),
         }
-        if self.features is None:
-            return terms
-        layers = {*self.config.content_layers, *self.config.style_layers}
-        with torch.no_grad():
-            truth = self.features(image, layers)
-        found = self.features(composite, layers)
         contents, styles = self.config.content_layers, self.config.style_layers
-        chosen = {k: found[k] for k in contents}
-        if self.config.weights["unit_content"]:
-            terms["unit_content"] = unit_content(chosen, truth)
-        return terms | {
-            "content": content(chosen, truth),
-            "style": style({k: found[k] for k in styles}, truth),
-        }
+        return terms | perceptual_terms(self.features, composite, image, contents, styles)
 
     def critic_terms(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Hinge loss per cell: a fake cell counts by its hole share, its rest half as real."""

@@ -32,6 +32,7 @@ from retouch.critics import WideCritic, frozen
 from retouch.data.batch import Batch
 from retouch.layers.residual import DilatedResidualBlock
 from retouch.losses.adversarial import Kind, critic_loss, generator_loss
+from retouch.losses.perceptual import perceptual_terms
 from retouch.losses.reconstruction import l1, masked_l1
 from retouch.models._card import Card, Official
 
@@ -237,7 +238,11 @@ _WEIGHTS = {
     "pyramid": 0.5,
     "adversarial_global": 0.1,
     "adversarial_local": 0.1,
+    "content": 0.0,
+    "unit_content": 0.0,
+    "style": 0.0,
 }
+_LAYERS = ("relu2_1", "relu3_1", "relu4_1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +250,8 @@ class SRPNetObjectiveConfig:
     """What the generator pays for, and how the critics are built."""
 
     weights: Mapping[str, float] = field(default_factory=lambda: dict(_WEIGHTS))
-    """Weight of each generator term, all PEN-Net's; the second critic counts as the first."""
+    """Weight of each generator term, all PEN-Net's; the second critic counts as the first. Content
+    and style of the completed picture are ours, for small sets, and off as published."""
     gan: Kind = "hinge"
     """`hinge` in PEN-Net's recipes for CelebA-HQ and Places2, `nsgan` for facades and DTD."""
     local_critic: bool = True
@@ -267,7 +273,7 @@ class SRPNetObjective(nn.Module):
 
     Args:
         config: Weights and critics.
-        features: Not used; no term of this network needs features.
+        features: A `retouch.layers.vgg.VGG19`; without it there are no content and style terms.
     """
 
     def __init__(
@@ -277,6 +283,7 @@ class SRPNetObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.features = features
         names = ("global", "local") if config.local_critic else ("global",)
         self.critics = nn.ModuleDict(
             {
@@ -301,11 +308,13 @@ class SRPNetObjective(nn.Module):
             "valid": masked_l1(made, real, known, 1 - batch.hole_share),
             "pyramid": torch.stack(steps).sum(),
         }
-        for name, picture in self._judged(known * real + batch.mask * made, batch.mask).items():
+        completed = known * real + batch.mask * made
+        for name, picture in self._judged(completed, batch.mask).items():
             with frozen(self.critics[name]):
                 logits = self.critics[name](picture)
             terms[f"adversarial_{name}"] = generator_loss(logits, self.config.gan)
-        return terms
+        completed = (completed + 1) / 2
+        return terms | perceptual_terms(self.features, completed, batch.image, _LAYERS, _LAYERS)
 
     def critic_terms(self, outputs: Pyramid, batch: Batch) -> dict[str, Tensor]:
         """Compute each critic's loss, the mean of its real and fake halves."""

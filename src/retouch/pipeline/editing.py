@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from retouch import segmentation
 from retouch.pictures import Picture, PictureError
 from retouch.pipeline import compositing, detail, devices
 from retouch.pipeline.compositing import Pixels
@@ -21,13 +20,10 @@ from retouch.pipeline.inpainter import (
 )
 from retouch.pipeline.sizes import nearest, pad, shrink
 from retouch.segmentation.labels import LabelSet
-from retouch.weights import files, official, store
 
 Labels = NDArray[np.uint8]
 """(h, w) classes of the label set; `UNKNOWN` guides nothing."""
 UNKNOWN = 255
-SEGMENTERS = {"faces": "bisenet-celebamask", "outdoor": "outdoor-scenes"}
-"""Weights in the store that label pictures, by label set, if the network names none itself."""
 
 
 class Guided(Protocol):
@@ -226,45 +222,6 @@ def editable(inpainter: Inpainter) -> Any:
             " label maps (semantic)"
         )
     return network
-
-
-def load_segmenter(name: str) -> nn.Module:
-    """Load a segmentation network from the store: our own file, or the authors'.
-
-    Args:
-        name: Name of the weights, such as `bisenet-celebamask`.
-
-    Returns:
-        The network in evaluation mode: image (b, 3, h, w) in [0, 1] -> logits.
-
-    Raises:
-        MissingWeightsError: If the store does not hold the file; the message says where to get it.
-        WeightsError: If the file fits no segmentation network.
-    """
-    path = store.path(name)
-    if path.suffix == ".safetensors":
-        header, state = files.read(path)
-        network, config = header.network, header.config
-    else:
-        raw = official.read(path)
-        state = {key: torch.as_tensor(value) for key, value in raw.items()}
-        network, config, state = _convert(state, str(path))
-    if network not in segmentation.names():
-        raise files.WeightsError(f"{path} is of {network!r}, no segmentation network")
-    module = segmentation.build(network, **config)
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise files.WeightsError(f"{path} does not fit {network}: {error}") from None
-    return module.eval().requires_grad_(False)
-
-
-def _convert(state: dict[str, Tensor], where: str) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    for name in segmentation.names():
-        for kind in segmentation.card(name).official.values():
-            if kind.recognise(state):
-                return name, *kind.convert(state)
-    raise files.WeightsError(f"no segmentation network recognises {where}")
 
 
 @torch.inference_mode()

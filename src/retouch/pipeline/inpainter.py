@@ -67,6 +67,8 @@ class Inpainter:
         device: str = "auto",
         precision: Precision = "auto",
     ) -> None:
+        if header.network not in models.names():
+            raise OptionError(f"{header.name} proposes label maps, it does not fill pictures")
         if header.config.get("task", "inpaint") != "inpaint":
             raise OptionError(f"{header.name} is for deblurring: retouch deblur PICTURE")
         self.header = header
@@ -89,8 +91,7 @@ class Inpainter:
             WeightsError: If there are none, or they do not fit their network.
             OptionError: If there is no such device.
         """
-        path = name if isinstance(name, Path) else named.find(name)
-        header, network = files.load(path)
+        header, network = named.load(name)
         return cls(network, header, device=device, precision=precision)
 
     def fill(

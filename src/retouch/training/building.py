@@ -1,6 +1,7 @@
 """From a recipe to network and objective."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from retouch import models, recipe, segmentation
 from retouch.layers.vgg import VGG19
 from retouch.training.config import TrainConfig
 from retouch.training.errors import TrainingError
-from retouch.weights import files, official, store
+from retouch.weights import files, official, segmenters, store
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +22,9 @@ def card(config: TrainConfig) -> Any:
     Raises:
         TrainingError: If there is no such network; the message lists those there are.
     """
-    if config.network in models.names():
-        return models.card(config.network)
     if config.network in segmentation.names():
         return segmentation.card(config.network)
-    known = ", ".join([*models.names(), *segmentation.names()])
-    raise TrainingError(f"network must be one of {known}, got {config.network!r}")
+    return _painter("network", config.network, segmentation.names())
 
 
 def segments(config: TrainConfig) -> bool:
@@ -48,8 +46,7 @@ def network(config: TrainConfig) -> nn.Module:
         _warm_start(built, config.init)
     name = getattr(settings, "segmenter", "")
     if name and name != "untrained":
-        path = Path(name) if Path(name).is_file() else store.path(name)
-        built.segmenter = _segmenter(path, settings.labels)
+        built.segmenter = segmenters.load(name, settings.labels)
     return built
 
 
@@ -58,9 +55,10 @@ def objective(config: TrainConfig) -> nn.Module:
 
     Raises:
         RecipeError: If `config.objective` does not fit the objective's config.
-        TrainingError: If a term weighs something but needs VGG-19, and no file is named.
+        TrainingError: If `config.objective_of` is no network.
     """
-    facts = card(config)
+    other = config.objective_of
+    facts = _painter("objective_of", other) if other else card(config)
     published = dict(facts.objective_config().weights)
     given = dict(config.objective)
     if unknown := set(given.get("weights", {})) - set(published):
@@ -78,6 +76,13 @@ def objective(config: TrainConfig) -> nn.Module:
     return facts.objective(settings, features)
 
 
+def _painter(key: str, name: str, others: Sequence[str] = ()) -> Any:
+    if name not in models.names():
+        known = ", ".join([*models.names(), *others])
+        raise TrainingError(f"{key} must be one of {known}, got {name!r}")
+    return models.card(name)
+
+
 def _warm_start(built: nn.Module, path: Path) -> None:
     header, state = files.read(path)
     expected = built.state_dict()
@@ -91,38 +96,3 @@ def _warm_start(built: nn.Module, path: Path) -> None:
     built.load_state_dict({**expected, **state})
     if parts:
         log.info("init %s has no %s: random", path, ", ".join(sorted(parts)))
-
-
-def _segmenter(path: Path, labels: str) -> nn.Module:
-    """Load a segmentation network of a label set: one of ours, or an official file."""
-    guest = _own_segmenter(path) if path.suffix == ".safetensors" else _official_segmenter(path)
-    if guest is None:
-        known = ", ".join(segmentation.names())
-        raise TrainingError(f"model.segmenter {path} is none of {known}")
-    spoken = getattr(guest.config, "labels", labels)
-    if spoken != labels:
-        raise TrainingError(f"model.segmenter {path} labels {spoken}, the network {labels}")
-    return guest
-
-
-def _own_segmenter(path: Path) -> nn.Module | None:
-    header, state = files.read(path)
-    if header.network not in segmentation.names():
-        return None
-    facts = segmentation.card(header.network)
-    guest = facts.model(recipe.structure(header.config, facts.config, where=str(path)))
-    guest.load_state_dict(state)
-    return guest
-
-
-def _official_segmenter(path: Path) -> nn.Module | None:
-    state = official.read(path)
-    for name in segmentation.names():
-        facts = segmentation.card(name)
-        for importer in facts.official.values():
-            if importer.recognise(state):
-                fields, ours = importer.convert(state)
-                guest = facts.model(facts.config(**fields))
-                guest.load_state_dict(ours)
-                return guest
-    return None

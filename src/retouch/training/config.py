@@ -68,6 +68,9 @@ class TrainConfig:
     """Fields of the network's config that differ from its defaults."""
     objective: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields of the objective's config that differ from its defaults."""
+    objective_of: str = ""
+    """Network whose objective is used instead of the network's own, so that different networks
+    are trained alike: `dilated` works for all that fill a picture in one pass."""
     features: str | None = None
     """VGG-19 file for content and style terms: a path or a name in the weight store."""
     optim: OptimConfig = OptimConfig()

@@ -14,13 +14,13 @@ from torch import nn
 from retouch import models, segmentation
 from retouch.pictures import Picture
 from retouch.pipeline import compositing
-from retouch.pipeline.editing import SEGMENTERS, EditingSession, load_segmenter, segment
+from retouch.pipeline.editing import EditingSession, segment
 from retouch.pipeline.holes import groups
 from retouch.pipeline.inpainter import FillOptions, Inpainter
 from retouch.web.documents import OpenPicture, Patch, cut
 from retouch.web.jobs import Job
 from retouch.web.settings import Settings
-from retouch.weights import files, named, store
+from retouch.weights import files, named, segmenters, store
 
 _LOADED = 3
 """Networks that stay in memory per device."""
@@ -130,7 +130,6 @@ class Engine:
             listed = ", ".join(offered) or "none"
             raise files.WeightsError(f"no weights named {name[:80]!r} are at hand; there: {listed}")
         inpainter = Inpainter.load(path, device=self.device)
-        self._attach(inpainter)
         for module in inpainter.network.modules():
             if not list(module.children()):
                 module.register_forward_pre_hook(self._step)
@@ -138,18 +137,6 @@ class Engine:
         while len(self._loaded) > _LOADED:
             self._loaded.popitem(last=False)
         return inpainter
-
-    def _attach(self, inpainter: Inpainter) -> None:
-        """Give a network that is guided by labels its segmenter, if the store holds one."""
-        network: Any = inpainter.network
-        if not inpainter.card.labels or network.segmenter is not None:
-            return
-        config = inpainter.header.config
-        wanted = config.get("segmenter") or SEGMENTERS.get(network.label_set.name, "")
-        try:
-            network.segmenter = load_segmenter(wanted).to(inpainter.device)
-        except (store.MissingWeightsError, KeyError):
-            network.segmenter = None  # label maps are then painted from nothing
 
     def fill(
         self,
@@ -198,14 +185,11 @@ class Engine:
             MissingWeightsError: If the store does not hold its weights.
             WeightsError: If no network is known for this set.
         """
-        if labels not in SEGMENTERS:
-            known = ", ".join(SEGMENTERS)
+        if labels not in segmenters.DEFAULTS:
+            known = ", ".join(segmenters.DEFAULTS)
             raise files.WeightsError(f"no network labels {labels[:40]!r}; there are {known}")
         if labels not in self._segmenters:
-            try:
-                self._segmenters[labels] = load_segmenter(SEGMENTERS[labels])
-            except KeyError as error:
-                raise files.WeightsError(f"no weights that label {labels}: {error}") from None
+            self._segmenters[labels] = segmenters.load(segmenters.DEFAULTS[labels], labels)
         return self._segmenters[labels]
 
     def segment(self, picture: Picture, labels: str) -> NDArray[np.uint8]:

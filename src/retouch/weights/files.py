@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from retouch import models, recipe
+from retouch import models, recipe, segmentation
 
 
 class WeightsError(ValueError):
@@ -107,16 +107,26 @@ def _header(file: Any, path: Path) -> Header:
         raise WeightsError(f"{path} has a broken header: {error}") from None
 
 
+def card_of(network: str, where: str) -> Any:
+    """Return the card of an inpainting or a segmentation network.
+
+    Raises:
+        WeightsError: If there is no such network; the message lists those there are.
+    """
+    for kind in (models, segmentation):
+        if network in kind.names():
+            return kind.card(network)
+    known = ", ".join((*models.names(), *segmentation.names()))
+    raise WeightsError(f"{where} is of network {network!r}; there are {known}")
+
+
 def build(header: Header, state: Mapping[str, Tensor], *, where: str) -> nn.Module:
     """Build the network of a header and load its weights strictly, as float32, in evaluation mode.
 
     Raises:
         WeightsError: If the network is unknown or keys or shapes do not fit.
     """
-    if header.network not in models.names():
-        known = ", ".join(models.names())
-        raise WeightsError(f"{where} is of network {header.network!r}; there are {known}")
-    card = models.card(header.network)
+    card = card_of(header.network, where)
     with torch.device("meta"):
         network = card.model(recipe.structure(header.config, card.config, where=where))
     expected = network.state_dict()

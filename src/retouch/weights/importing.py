@@ -1,6 +1,6 @@
 """Brings in the authors' checkpoints: recognise, convert, run once, write."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retouch import models
+from retouch import models, segmentation
+from retouch.segmentation._card import SegmenterCard
 from retouch.weights import files, official, store
 
 
@@ -40,7 +41,7 @@ def bring_in(file: Path, *, name: str | None = None, output: Path | None = None)
     state = _read(file)
     network, importer = recognise(state, where=str(file))
     config, tensors = importer.convert(state)
-    card = models.card(network)
+    card = files.card_of(network, str(file))
     chosen = name or f"{network}-{file.stem.lower()}"
     header = files.Header(
         network=network,
@@ -57,23 +58,27 @@ def bring_in(file: Path, *, name: str | None = None, output: Path | None = None)
     return Found(what=importer.what, name=chosen, path=path, parameters=count, config=config)
 
 
-def recognise(state: Mapping[str, Tensor], *, where: str) -> tuple[str, models.Official]:
+def recognise(state: Mapping[str, Tensor], *, where: str) -> tuple[str, Any]:
     """Find the network and the importer of a bare official state dict.
 
     Raises:
         WeightsError: If there is none; the message shows the first keys.
     """
-    for network in models.names():
-        for importer in models.card(network).official.values():
-            if importer.recognise(state):
-                return network, importer
-    known = "; ".join(
-        importer.what for name in models.names() for importer in models.card(name).official.values()
-    )
+    for network, importer in _importers():
+        if importer.recognise(state):
+            return network, importer
+    known = "; ".join(importer.what for _, importer in _importers())
     raise files.WeightsError(
         f"{where} is of no known kind: its {len(state)} keys begin {list(state)[:3]}."
         f" Known: {known}"
     )
+
+
+def _importers() -> Iterator[tuple[str, Any]]:
+    for kind in (models, segmentation):
+        for name in kind.names():
+            for importer in kind.card(name).official.values():
+                yield name, importer
 
 
 def _read(file: Path) -> dict[str, Tensor]:
@@ -87,14 +92,17 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def _run_once(
-    network: torch.nn.Module, card: models.Card, config: dict[str, Any], *, where: str
-) -> None:
-    side = card.fixed_size or -(-max(64, card.min_size) // card.multiple_of) * card.multiple_of
-    image = torch.full((1, 3, side, side), 0.5)
-    masked = config.get("task", "inpaint") == "inpaint"
-    given = (image, torch.zeros(1, 1, side, side)) if masked else (image,)
+def _run_once(network: torch.nn.Module, card: Any, config: dict[str, Any], *, where: str) -> None:
+    image = torch.full((1, 3, *[_side(card)] * 2), 0.5)
+    alone = isinstance(card, SegmenterCard) or config.get("task", "inpaint") != "inpaint"
+    given = (image,) if alone else (image, torch.zeros_like(image[:, :1]))
     if not network(*given).isfinite().all():
         raise files.WeightsError(
             f"{where}: the converted network gives numbers that are not finite"
         )
+
+
+def _side(card: Any) -> int:
+    if isinstance(card, SegmenterCard):
+        return 64
+    return card.fixed_size or -(-max(64, card.min_size) // card.multiple_of) * card.multiple_of

@@ -5,19 +5,20 @@ from pathlib import Path
 from torch import nn
 
 from retouch import models
-from retouch.weights import files, store
-from retouch.weights.files import WeightsError
+from retouch.weights import files, segmenters, store
+from retouch.weights.files import Header, WeightsError
 
-PACKAGED = Path(__file__).parent / "data"
-"""Weights that are inside the package."""
 DEFAULT = "dilated-photos"
 """What fills if nobody asks for anything else."""
 
 
 def available() -> dict[str, Path]:
-    """List the weight files at hand by name: inside the package, then in the store."""
-    folders = (store.folder(), PACKAGED)
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.safetensors"))}
+    """List the weight files at hand that work on pictures, by name; segmenters are none."""
+    return {
+        name: path
+        for name, path in sorted(store.own().items())
+        if files.read_header(path).network in models.names()
+    }
 
 
 def find(name: str) -> Path:
@@ -47,10 +48,15 @@ def find(name: str) -> Path:
     raise WeightsError(f"no weights and no network named {name!r}; weights at hand: {listed}")
 
 
-def load(name: str) -> nn.Module:
-    """Load a network with its weights, in evaluation mode, float32.
+def load(name: str | Path) -> tuple[Header, nn.Module]:
+    """Load a network with its weights, in evaluation mode, float32, its segmenter attached.
+
+    Args:
+        name: A file, or as in `find`.
 
     Raises:
         WeightsError: If there are no such weights or they do not fit.
     """
-    return files.load(find(name))[1]
+    header, network = files.load(name if isinstance(name, Path) else find(name))
+    segmenters.attach(network)
+    return header, network

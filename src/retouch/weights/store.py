@@ -23,6 +23,7 @@ __all__ = [
     "add",
     "folder",
     "manifest",
+    "own",
     "path",
     "sha256",
 ]
@@ -80,19 +81,29 @@ def folder() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "retouch" / "weights"
 
 
-def path(name: str) -> Path:
-    """Find a file of the store by its name in the manifest.
+def own() -> dict[str, Path]:
+    """List Retouch's own weight files at hand, by name.
 
-    A `<name>.safetensors` in the folder is found as well, whether or not the manifest lists it.
+    They lie in the store, in the folder `weights` of a checkout, or inside the package; the first
+    that has a name wins.
+    """
+    inside = Path(__file__).parent / "data"
+    checkout = Path(__file__).parents[3]
+    delivered = (checkout / "weights",) if (checkout / "pyproject.toml").is_file() else ()
+    places = (inside, *delivered, folder())
+    return {file.stem: file for place in places for file in sorted(place.glob("*.safetensors"))}
+
+
+def path(name: str) -> Path:
+    """Find a file of the store by its name in the manifest, or a weight file of our own.
 
     Raises:
         StoreError: If neither manifest nor store knows the name; the message lists the known ones.
         MissingWeightsError: If the store does not hold the file; the message says which file to
             get, from where, and how to add it.
     """
-    own = folder() / f"{name}.safetensors"
-    if own.is_file():
-        return own
+    if ours := own().get(name):
+        return ours
     entry = next((entry for entry in manifest() if entry.name == name), None)
     if entry is None:
         known = ", ".join(sorted(entry.name for entry in manifest()))
