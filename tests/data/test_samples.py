@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from retouch import recipe
 from retouch.data import blur, crops, sources
 from retouch.data.batches import Sampler
 from retouch.data.config import BlurConfig, DataConfig
 from retouch.data.decoded import Decoded, fingerprint, overlap
 from retouch.data.sources import DataError
+from retouch.training import material
+from retouch.training.config import TrainConfig
 
 CONFIG = DataConfig(pictures=("x",), size=32)
 
@@ -174,3 +177,18 @@ def test_blur_softens_and_depends_on_the_seed_alone():
     assert first.std() < 0.6 * picture.std()
     still = blur.shaken(np.random.default_rng(0), np.full((9, 9, 3), 99, np.uint8), config)
     assert (still == 99).all()
+
+
+def test_pictures_are_left_out_by_name(tmp_path: Path):
+    for index in range(6):
+        Image.new("RGB", (64, 64), (index, 0, 0)).save(tmp_path / f"{'ab'[index % 2]}{index}.png")
+    data = {"pictures": [str(tmp_path)], "size": 32, "leave_out": ["a*"]}
+    raw = {"network": "dilated", "name": "dilated-x"}
+    config = recipe.structure(raw | {"data": data}, TrainConfig, where="test")
+    assert sum(material.read(config).counts.values()) == 3
+    for patterns, said in ((["c*"], r"c\* matches no picture"), (["*"], "leaves no picture")):
+        changed = recipe.structure(
+            raw | {"data": data | {"leave_out": patterns}}, TrainConfig, where="test"
+        )
+        with pytest.raises(DataError, match=said):
+            material.read(changed)

@@ -53,6 +53,21 @@ def test_labels_belong_to_their_picture(folder: Path):
         assert found["p0"] is None
 
 
+def test_folders_of_sharp_and_blurred_pictures_are_pairs(tmp_path: Path):
+    for place in ("a_sharp", "a_blur", "b/sharp", "b/blur", "c/blur"):
+        (tmp_path / place).mkdir(parents=True)
+        picture(len(place)).save(tmp_path / place / "1.png")
+    (tmp_path / "list.flist").write_text("b/sharp/1.png\nb/blur/1.png\n")
+    found = {entry.key: entry.blurred for entry in sources.entries([tmp_path])}
+    assert sorted(found) == ["1", "a/1", "b/1"]  # the last blurred one has no sharp twin
+    assert found["1"] is None
+    for key, place in (("a/1", "a_blur"), ("b/1", "b/blur")):
+        twin = found[key]
+        assert twin is not None
+        assert twin.path == tmp_path / place / "1.png"
+    assert [entry.key for entry in sources.entries([tmp_path / "list.flist"])] == ["b/1"]
+
+
 def test_missing_and_empty_sources_are_named(tmp_path: Path):
     with pytest.raises(DataError, match="does not exist"):
         sources.entries([tmp_path / "nowhere"])

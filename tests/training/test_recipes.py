@@ -40,6 +40,7 @@ def reduced(config: TrainConfig, pictures: Path, masks: Path) -> TrainConfig:
         pictures=(str(pictures),),
         validation_pictures=(),
         masks=(str(masks),),
+        leave_out=(),
         size=size,
         shrink=0.0,
         validation=1,

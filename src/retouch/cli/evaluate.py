@@ -27,8 +27,11 @@ def evaluate(
     weights: Annotated[tuple[Path, ...], _MANY] = (),
     baselines: Annotated[tuple[str, ...], _MANY] = (),
     folder: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
-    protocol: Literal["retouch", "semnet", "isnet", "srpnet", "structure", "semantic"] = "retouch",
+    protocol: Literal[
+        "retouch", "semnet", "isnet", "srpnet", "structure", "semantic", "deblur"
+    ] = "retouch",
     metrics: Annotated[tuple[str, ...], _MANY] = (),
+    kernels: Annotated[tuple[Path, ...], _MANY] = (),
     pairs: Path | None = None,
     seed: int | None = None,
     limit: int | None = None,
@@ -52,10 +55,12 @@ def evaluate(
             compared with.
         weights: Weight files.
         baselines: "all", or names: telea, navier-stokes, harmonic, biharmonic, fsr-fast,
-            patchmatch, migan, mean, nearest.
+            patchmatch, migan, mean, nearest; for deblurring: blurred, wiener-gaussian, wiener-true.
         folder: NAME=DIR: pictures that another tool made, called like the truths. Repeatable.
-        protocol: retouch is our own strict one; the others follow the papers' code.
+        protocol: retouch is our own strict one, deblur takes sharp pictures with blurred twins
+            instead of masks; the others follow the papers' code.
         metrics: Columns instead of the protocol's, such as psnr_rgb lpips_alex.hole fid.
+        kernels: For wiener-true: .npy files, or folders or tars that hold some.
         pairs: A pairs.json of another evaluation: scores exactly its pairs, checked by hash.
         seed: Draw each picture's mask with this seed.
         limit: Only the first so many pictures.
@@ -72,10 +77,12 @@ def evaluate(
 
     chosen = PROTOCOLS[protocol]
     columns = tuple(Column.parse(text) for text in metrics or (*chosen.columns, *chosen.sets))
-    pair_set = _pairs(chosen, pictures, masks, pairs, seed, limit)
-    rows: list[Method] = [methods.network(name) for name in network]
-    rows += [methods.network(path) for path in weights]
-    classical, left_out = methods.chosen_baselines(baselines)
+    if chosen.task == "deblur":
+        pair_set = _blurred(pictures, masks, kernels, pairs, limit)
+    else:
+        pair_set = _pairs(chosen, pictures, masks, pairs, seed, limit)
+    rows: list[Method] = [methods.network(name, task=chosen.task) for name in (*network, *weights)]
+    classical, left_out = methods.chosen_baselines(baselines, pair_set)
     rows += classical
     for text in folder:
         name, equals, place = text.partition("=")
@@ -119,6 +126,24 @@ def _pairs(
     if saved is not None:
         return pairs.rebuild(saved, pictures, given or None, protocol.preparation, limit=limit)
     return pairs.make(pictures, given, protocol.preparation, seed=seed, limit=limit)
+
+
+def _blurred(
+    pictures: tuple[Path, ...],
+    masks: tuple[str, ...],
+    kernels: tuple[Path, ...],
+    saved: Path | None,
+    limit: int | None,
+) -> "PairSet":
+    from retouch.evaluation import blurred
+    from retouch.evaluation.pairs import EvaluationError
+
+    if masks:
+        raise EvaluationError("protocol deblur takes no --masks: the whole picture is scored")
+    known = blurred.read_kernels(kernels)
+    if saved is not None:
+        return blurred.rebuild(saved, pictures, known, limit=limit)
+    return blurred.make(pictures, known, limit=limit)
 
 
 def _check_names(rows: "list[Method]") -> None:

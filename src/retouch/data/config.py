@@ -52,6 +52,8 @@ class DataConfig:
     """The same of the validation pictures; empty: some of `pictures` are held out."""
     test_pictures: tuple[str, ...] = ()
     """Pictures never trained on: training pictures with the same content are reported."""
+    leave_out: tuple[str, ...] = ()
+    """Patterns of keys (names without folder and suffix) that are not used, such as `bsds_*`."""
     masks: tuple[str, ...] = ()
     """The same of mask files (white = hole); empty: all masks are generated."""
     validation_masks: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from PIL import Image
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LABEL_SUFFIX = ".label.png"
 BLUR_SUFFIXES = (".blur.png", ".blur.jpg")
+TWINS = "twins are NAME.blur.png beside NAME.png, or blur/NAME.png beside sharp/NAME.png"
 
 T = TypeVar("T")
 
@@ -138,7 +139,11 @@ def _shard(path: Path) -> list[Entry]:
 
 
 def _paired(named: Sequence[tuple[str, Entry]]) -> list[Entry]:
-    """Give label maps and blurred twins to their pictures, whose names begin alike."""
+    """Give label maps and blurred twins to their pictures.
+
+    Their names begin alike, or their folders' names end in `sharp` and `blur`: a/sharp/1.png and
+    a/blur/1.png, or a_sharp/1.png and a_blur/1.png. The key is then a/1.
+    """
     labels: dict[str, Entry] = {}
     blurred: dict[str, Entry] = {}
     pictures: list[tuple[str, Entry]] = []
@@ -150,10 +155,33 @@ def _paired(named: Sequence[tuple[str, Entry]]) -> list[Entry]:
             blurred[name.removesuffix(twin)] = entry
         else:
             pictures.append((name.rpartition(".")[0], entry))
+    stems = dict(pictures)
+    twins = {stem: _other_folder(stem) for stem in stems if _other_folder(stem) in stems}
+    for soft, stem in twins.items():
+        blurred[stem] = stems[soft]
     return [
-        replace(entry, label=labels.get(stem), blurred=blurred.get(stem))
+        replace(
+            entry,
+            key=_shared_key(stem) if stem in twins.values() else entry.key,
+            label=labels.get(stem),
+            blurred=blurred.get(stem),
+        )
         for stem, entry in pictures
+        if stem not in twins
     ]
+
+
+def _other_folder(stem: str) -> str:
+    """Where the sharp twin of a picture in a folder `...blur` would be."""
+    folder, _, name = stem.rpartition("/")
+    return f"{folder.removesuffix('blur')}sharp/{name}" if folder.endswith("blur") else ""
+
+
+def _shared_key(stem: str) -> str:
+    """Name a picture of a folder `a/sharp` or `a_sharp`, which is half of a pair."""
+    folder, _, name = stem.rpartition("/")
+    group = folder.removesuffix("sharp").rstrip("_-/").rpartition("/")[2]
+    return f"{group}/{name}" if group else name
 
 
 def write_list(sources: Iterable[str | Path], output: Path) -> int:

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retouch.data.sources import PICTURE_SUFFIXES
-from retouch.evaluation import baselines
-from retouch.evaluation.pairs import EvaluationError, Manifest
+from retouch.evaluation import baselines, wiener
+from retouch.evaluation.blurred import BlurSet
+from retouch.evaluation.pairs import EvaluationError, Manifest, PairSet
 from retouch.evaluation.pixels import Picture
 from retouch.weights import files, named, store
 
 __all__ = ["Fill", "Method", "baseline", "folder", "loaded", "network"]
+
+Task = Literal["fill", "deblur"]
 
 Fill = Callable[[NDArray[np.uint8], NDArray[np.bool_], str], Picture]
 """(picture with an empty hole, mask, key of the picture) -> prediction."""
@@ -35,14 +38,19 @@ class Method:
     """Changes when its results may change: hash of the weights, version of the package."""
 
 
-def network(name: str | Path, label: str | None = None) -> Method:
+def network(name: str | Path, label: str | None = None, *, task: Task = "fill") -> Method:
     """Name a network by a weight file, a weight's name or a network's name.
 
     Raises:
         WeightsError: If there is none.
+        EvaluationError: If it was trained for the other task.
     """
     path = name if isinstance(name, Path) else named.find(name)
     header = files.read_header(path)
+    deblurs = header.config.get("task") == "deblur"
+    if deblurs != (task == "deblur"):
+        kind, wanted = ("takes blur away", "") if deblurs else ("fills holes", "another than ")
+        raise EvaluationError(f"{header.name or path} {kind}: it needs {wanted}--protocol deblur")
     digest = store.sha256(path)
     trained = f", trained on {', '.join(header.data)}" if header.data else ""
     return Method(
@@ -54,12 +62,20 @@ def network(name: str | Path, label: str | None = None) -> Method:
     )
 
 
-def baseline(name: str) -> Method:
+def baseline(name: str, *, task: Task = "fill") -> Method:
     """Name a baseline that can run here.
 
     Raises:
         EvaluationError: If there is none, or what it needs is missing.
     """
+    if task == "deblur":
+        if name not in wiener.BASELINES:
+            known = ", ".join(wiener.BASELINES)
+            raise EvaluationError(
+                f"no baseline {name!r} for deblurring; there are {known}, and all"
+            )
+        what = wiener.BASELINES[name]
+        return Method(name=name, kind="baseline", source=name, what=what, identity=what)
     if name not in baselines.BASELINES:
         known = ", ".join(baselines.BASELINES)
         raise EvaluationError(f"no baseline {name!r}; there are {known}, and all")
@@ -105,6 +121,7 @@ def loaded(
     device: str = "auto",
     prediction: Literal["pipeline", "network"] = "pipeline",
     cache: Path | None = None,
+    pairs: PairSet | None = None,
 ) -> Fill:
     """Make the function that fills.
 
@@ -114,7 +131,13 @@ def loaded(
         prediction: For networks: what `retouch fill` gives (8 bit), or the bare prediction in
             [0, 1].
         cache: Where baselines keep their results, None for nowhere.
+        pairs: What will be scored; a `BlurSet` asks for deblurring.
+
+    Raises:
+        EvaluationError: If `wiener-true` is asked for and the pairs have no kernels.
     """
+    if isinstance(pairs, BlurSet) and method.kind != "folder":
+        return _sharpen(method, device, pairs)
     if method.kind == "network":
         return _network_fill(Path(method.source), device, prediction)
     if method.kind == "baseline":
@@ -133,6 +156,30 @@ def _network_fill(path: Path, device: str, prediction: Literal["pipeline", "netw
         return inpainter.predict(image.astype(np.float32) / np.float32(255), mask)
 
     return fill
+
+
+def _sharpen(method: Method, device: str, pairs: BlurSet) -> Fill:
+    if method.kind == "network":
+        from retouch.pipeline.deblurrer import Deblurrer
+
+        deblurrer = Deblurrer.load(Path(method.source), device=device)
+        return lambda image, _, __: np.asarray(deblurrer.sharpen(image), dtype=np.uint8)
+    if method.source == "blurred":
+        return lambda image, _, __: image
+    if method.source == "wiener-gaussian":
+        return lambda image, _, __: wiener.fixed(image)
+    check_kernels(pairs)
+    return lambda image, _, key: wiener.deconvolve(image, pairs.true_blur(key), wiener.TRUE_RATIO)
+
+
+def check_kernels(pairs: PairSet) -> None:
+    """Refuse `wiener-true` without kernels.
+
+    Raises:
+        EvaluationError: If the pairs have none.
+    """
+    if not isinstance(pairs, BlurSet) or not pairs.kernels:
+        raise EvaluationError("wiener-true needs --kernels: .npy files, or a folder or tar of them")
 
 
 def _folder_fill(place: Path) -> Fill:
@@ -154,12 +201,27 @@ def _folder_fill(place: Path) -> Fill:
     return fill
 
 
-def chosen_baselines(names: Sequence[str]) -> tuple[list[Method], list[str]]:
+def chosen_baselines(names: Sequence[str], pairs: PairSet) -> tuple[list[Method], list[str]]:
     """Collect baselines by name; `all` takes those that can run here.
+
+    Args:
+        names: Names, or `all`.
+        pairs: What will be scored: a `BlurSet` has baselines of its own.
 
     Returns:
         The methods, and a line for each that `all` had to leave out.
+
+    Raises:
+        EvaluationError: If there is no such baseline, or what it needs is missing.
     """
+    if isinstance(pairs, BlurSet):
+        chosen = [name for name in wiener.BASELINES if pairs.kernels or name != "wiener-true"]
+        left = [] if pairs.kernels else ["wiener-true: it needs --kernels"]
+        if list(names) == ["all"]:
+            return [baseline(name, task="deblur") for name in chosen], left
+        if "wiener-true" in names:
+            check_kernels(pairs)
+        return [baseline(name, task="deblur") for name in names], []
     if list(names) != ["all"]:
         return [baseline(name) for name in names], []
     reasons = {name: baselines.available(name) for name in baselines.BASELINES}

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retouch.evaluation import pixels, similarity
+from retouch.evaluation import pixels, shifted, similarity
 from retouch.evaluation.lpips import LPIPS
 from retouch.evaluation.pixels import Hole, Picture, ScoreError
 
@@ -133,6 +133,21 @@ METRICS: Mapping[str, Metric] = {
         "(EdgeConnect's script)",
         better="higher",
         build=_plain(similarity.ssim_grey_uniform51),
+    ),
+    "psnr_rgb_shifted": Metric(
+        definition="psnr_rgb without 15 px of border, at the best shift of up to 5 px in quarter "
+        "pixels (Levin 2009): for pictures that are not registered",
+        better="higher",
+        unit="dB",
+        decimals=2,
+        build=_whole(shifted.psnr_shifted),
+        hole=False,
+    ),
+    "ssim_rgb_gaussian11_shifted": Metric(
+        definition="ssim_rgb_gaussian11 there, at the same shift",
+        better="higher",
+        build=_whole(shifted.ssim_shifted),
+        hole=False,
     ),
     "ms_ssim_rgb": Metric(
         definition="MS-SSIM of Wang 2003 on RGB: five scales, 11x11 Gaussian, sides of at least "

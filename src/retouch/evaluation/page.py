@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from retouch.evaluation.metrics import CONVENTIONS, Column
 from retouch.evaluation.pairs import PairSet
 from retouch.evaluation.plots import plot
-from retouch.evaluation.report import best, heading, number
+from retouch.evaluation.report import best, grouping, heading, number
 from retouch.evaluation.run import picture_path
 from retouch.evaluation.sets import read_png
 from retouch.evaluation.tables import ALL, Results
@@ -135,8 +135,8 @@ def _bins(results: Results) -> list[str]:
     if len(results.bins) < 2:
         return []
     drawn = [name for name in results.bins if name not in (ALL, "other")]
-    parts = ["<h2>By hole share</h2>"]
-    if len(drawn) > 1:
+    parts = [f"<h2>{grouping(results).capitalize()}</h2>"]
+    if len(drawn) > 1 and results.protocol.bins:
         figures = (f"<figure>{plot(results, c)}</figure>" for c in results.picture_columns)
         parts += ['<div class="plots">', *figures, "</div>"]
     head = ["method", *(f"{name} (n={results.count(name)})" for name in results.bins)]
@@ -234,10 +234,12 @@ def _card(
 ) -> str:
     row = results.rows[results.reference][place]
     truth, mask = pairs.open(row.number)
-    hidden = np.where(mask[..., None], np.uint8(255), truth)
+    shown = pairs.shown(row.number, truth, mask)
+    if results.protocol.task == "fill":
+        shown = np.where(mask[..., None], np.uint8(255), shown)
     sources = {
         "truth": {"picture": _uri(truth), "score": ""},
-        "input": {"picture": _uri(hidden), "score": ""},
+        "input": {"picture": _uri(shown), "score": ""},
     }
     for method in results.methods:
         picture = read_png(picture_path(output, method.name, row.number, row.picture))
@@ -245,9 +247,10 @@ def _card(
         text = number(score, by.facts)
         sources[method.name] = {"picture": _uri(picture), "score": text}
     held = json.dumps(sources).replace("</", "<\\/")
-    label = (
-        f"{row.picture}, mask {row.mask}, {100 * row.hole_share:.0f} % hole ({', '.join(kinds)})"
-    )
+    label = f"{row.picture} ({', '.join(kinds)})"
+    if results.protocol.task == "fill":
+        label = f"{row.picture}, mask {row.mask}, {100 * row.hole_share:.0f} % hole"
+        label = f"{label} ({', '.join(kinds)})"
     return (
         f'<div class="card" data-groups="{" ".join(kinds)}"><div class="compare">'
         '<img alt=""><img class="over" alt=""></div>'

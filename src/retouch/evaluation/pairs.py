@@ -21,9 +21,18 @@ from PIL import Image
 
 from retouch.data import sources
 from retouch.data.sources import Entry
-from retouch.evaluation.protocols import MaskRule, Preparation
+from retouch.evaluation.protocols import Bin, MaskRule, Preparation, bin_of
 
-__all__ = ["CENTRE_SQUARE", "EvaluationError", "Manifest", "Pair", "PairSet", "make", "rebuild"]
+__all__ = [
+    "CENTRE_SQUARE",
+    "EvaluationError",
+    "Manifest",
+    "Pair",
+    "PairSet",
+    "make",
+    "rebuild",
+    "sorted_entries",
+]
 
 CENTRE_SQUARE = "centre-square"
 """Name of the mask that is no file: the centred square of half the side."""
@@ -109,6 +118,22 @@ class PairSet:
 
     def __len__(self) -> int:
         return len(self.manifest.pairs)
+
+    def shown(
+        self, number: int, truth: NDArray[np.uint8], mask: NDArray[np.bool_]
+    ) -> NDArray[np.uint8]:
+        """What a method sees of a pair: the picture with an empty hole.
+
+        Args:
+            number: Of the pair.
+            truth: (h, w, 3), as `open` gives it.
+            mask: (h, w), likewise.
+        """
+        return np.where(mask[..., None], np.uint8(0), truth)
+
+    def group(self, number: int, bins: tuple[Bin, ...]) -> str:
+        """Name the bin of a pair's hole share."""
+        return bin_of(self.manifest.pairs[number].hole_share, bins)
 
     def open(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Decode and prepare one pair.
@@ -204,8 +229,8 @@ def make(
         DataError: If a source is missing, empty or broken.
         EvaluationError: If two pictures or two masks have the same name.
     """
-    chosen = _sorted(pictures, "picture")[:limit]
-    holes = [] if masks is None else _sorted(masks, "mask")
+    chosen = sorted_entries(pictures, "picture")[:limit]
+    holes = [] if masks is None else sorted_entries(masks, "mask")
     draw = random.Random(seed)
     hashes: dict[str, str] = {}
     shares: dict[tuple[str, tuple[int, ...]], float] = {}
@@ -278,8 +303,8 @@ def rebuild(
     if limit is not None:
         pairs = manifest.pairs[:limit]
         manifest = Manifest(rule=manifest.rule, preparation=manifest.preparation, pairs=pairs)
-    chosen = _sorted(pictures, "picture")
-    holes = [] if masks is None else _sorted(masks, "mask")
+    chosen = sorted_entries(pictures, "picture")
+    holes = [] if masks is None else sorted_entries(masks, "mask")
     found = _set(manifest, preparation, chosen, holes)
     checked: dict[tuple[str, str], str] = {}
     for pair in manifest.pairs:
@@ -296,7 +321,16 @@ def rebuild(
     return found
 
 
-def _sorted(given: Sequence[str | Path], kind: str) -> list[Entry]:
+def sorted_entries(given: Sequence[str | Path], kind: str) -> list[Entry]:
+    """List entries by key.
+
+    Args:
+        given: Folders, file lists, tar shards, pictures or patterns.
+        kind: `picture` or `mask`, for the message.
+
+    Raises:
+        EvaluationError: If a key occurs twice.
+    """
     entries = sorted(sources.entries(given), key=lambda entry: entry.key)
     twice = [key for key, count in Counter(entry.key for entry in entries).items() if count > 1]
     if twice:

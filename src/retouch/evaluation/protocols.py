@@ -62,12 +62,16 @@ class Preparation:
     """Then resize to this square [px]; None keeps the size."""
     filter: Filter = "bicubic"
     mask: MaskRule = MaskRule()
+    blurred: bool = False
+    """Pictures have blurred twins and no masks."""
 
     def __str__(self) -> str:
         picture = "pictures as they are"
         if self.side is not None:
             cut = "centre-cropped to a square, " if self.crop else ""
             picture = f"pictures {cut}resized to {self.side}x{self.side} ({self.filter})"
+        if self.blurred:
+            return f"{picture}, with their blurred twins"
         words = {
             "from-128": "values from 128",
             "nonzero": "all values but 0",
@@ -95,6 +99,8 @@ class Protocol:
     preparation: Preparation = Preparation()
     centre_square: bool = False
     """Whether the hole is the centred square of half the side if no masks are given."""
+    task: Literal["fill", "deblur"] = "fill"
+    """Whether holes are filled, or blur is taken away."""
     prediction: Literal["pipeline", "network"] = "pipeline"
     """`pipeline`: what `retouch fill` gives. `network`: the network's bare prediction."""
     notes: tuple[str, ...] = ()
@@ -210,7 +216,23 @@ _SEMANTIC = Protocol(
     ),
 )
 
+_DEBLUR = Protocol(
+    name="deblur",
+    what="motion deblurring: sharp pictures and their blurred twins",
+    columns=("psnr_rgb", "ssim_rgb_gaussian11", "psnr_rgb_shifted", "ssim_rgb_gaussian11_shifted"),
+    bins=(),
+    preparation=Preparation(blurred=True),
+    task="deblur",
+    notes=(
+        "Nothing is known of the truth: every pixel counts as hole.",
+        "Real camera shake is not registered to the sub-pixel: the shifted scores are the ones to "
+        "compare there.",
+        "wiener-true is told which kernel blurred the picture (the one among --kernels, turned and "
+        "mirrored, that explains the pair best, in light or in stored values): an upper bound.",
+    ),
+)
+
 PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol
-    for protocol in (_RETOUCH, _SEMNET, _ISNET, _SRPNET, _STRUCTURE, _SEMANTIC)
+    for protocol in (_RETOUCH, _SEMNET, _ISNET, _SRPNET, _STRUCTURE, _SEMANTIC, _DEBLUR)
 }

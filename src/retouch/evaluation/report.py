@@ -11,7 +11,7 @@ from typing import Any
 from retouch.evaluation.metrics import CONVENTIONS, Column, Metric
 from retouch.evaluation.tables import ALL, Cell, Results
 
-__all__ = ["best", "heading", "number", "to_csv", "to_json", "to_markdown", "write"]
+__all__ = ["best", "grouping", "heading", "number", "to_csv", "to_json", "to_markdown", "write"]
 
 
 def number(value: float, facts: Metric) -> str:
@@ -24,6 +24,11 @@ def heading(column: Column) -> str:
     facts = column.facts
     unit = f" [{facts.unit}]" if facts.unit else ""
     return f"{column}{unit} {'↑' if facts.better == 'higher' else '↓'}"
+
+
+def grouping(results: Results) -> str:
+    """Say what the bins are."""
+    return "by hole share" if results.protocol.bins else "by kind"
 
 
 def best(results: Results, name: str, column: Column) -> str | None:
@@ -82,7 +87,12 @@ def to_markdown(results: Results) -> str:
     ]
     for column in results.picture_columns:
         if len(results.bins) > 1:
-            lines += ["", f"## {heading(column)} by hole share", "", *_table_bins(results, column)]
+            lines += [
+                "",
+                f"## {heading(column)} {grouping(results)}",
+                "",
+                *_table_bins(results, column),
+            ]
     if len(results.methods) > 1:
         lines += ["", f"## Differences: {results.reference} minus the other", ""]
         lines += _table_differences(results)

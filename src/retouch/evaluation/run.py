@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from retouch.evaluation import methods
 from retouch.evaluation.metrics import Column, Scorer, composite, to_255
 from retouch.evaluation.pairs import EvaluationError, PairSet
-from retouch.evaluation.protocols import Protocol, bin_of
+from retouch.evaluation.protocols import Protocol
 
 __all__ = ["Job", "Row", "evaluate_rows", "picture_path", "read_rows"]
 
@@ -191,6 +191,7 @@ class _Worker:
                 device=self.job.device,
                 prediction=self.job.protocol.prediction,
                 cache=self.job.cache,
+                pairs=self.job.pairs,
             )
             self._loaded = (place, fill)
         return self._loaded[1]
@@ -200,9 +201,9 @@ class _Worker:
         pair = job.pairs.manifest.pairs[number]
         truth, mask = job.pairs.open(number)
         fill = self._fill(place)
-        hidden = np.where(mask[..., None], np.uint8(0), truth)  # nobody sees what is under the hole
+        shown = job.pairs.shown(number, truth, mask)  # nobody sees what is under the hole
         start = time.process_time()
-        prediction = fill(hidden, mask, pair.picture)
+        prediction = fill(shown, mask, pair.picture)
         seconds = time.process_time() - start
         if self._scorer is None:
             self._scorer = Scorer(job.columns, _metric_device(job.device))
@@ -215,7 +216,7 @@ class _Worker:
             picture=pair.picture,
             mask=pair.mask,
             hole_share=pair.hole_share,
-            bin=bin_of(pair.hole_share, job.protocol.bins),
+            bin=job.pairs.group(number, job.protocol.bins),
             seconds=seconds,
             scores=scores,
         )

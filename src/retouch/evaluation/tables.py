@@ -15,6 +15,8 @@ from retouch.evaluation.statistics import Comparison, bootstrap_mean, compare
 __all__ = ["Cell", "Results", "summarise"]
 
 ALL = "all"
+OTHER = "other"
+"""Pictures of no bin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class Results:
     methods: tuple[Method, ...]
     rows: Mapping[str, Sequence[Row]]
     bins: tuple[str, ...]
-    """`all`, then the bins that hold pictures, then `other` if any are in none."""
+    """`all`, then the bins (deblurring: kinds) that hold pictures, then `other` for the rest."""
     cells: Mapping[tuple[str, str, str], Cell]
     """(method, bin, column) -> number."""
     sets: Mapping[str, Mapping[str, SetScore]]
@@ -85,8 +87,9 @@ def summarise(
         pairs_sha256: Identifies the pairs.
     """
     present = {row.bin for row in rows[methods[0].name]}
-    order = [*map(str, protocol.bins), "other"]
-    bins = (ALL, *(name for name in order if name in present))
+    known = [*map(str, protocol.bins)]
+    order = [*known, *sorted(present - {*known, OTHER}), OTHER]
+    bins = (ALL, *(name for name in order if name in present)) if present != {OTHER} else (ALL,)
     own = [column for column in columns if column.facts.build is not None]
     cells: dict[tuple[str, str, str], Cell] = {}
     for method in methods:

@@ -1,5 +1,6 @@
 """What a run sees: the stream of training samples and the fixed validation set."""
 
+import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -100,6 +101,14 @@ def to_batch(sample: Sample, device: torch.device, *, channels_last: bool = Fals
 
 def _split(data: DataConfig) -> tuple[list[Entry], list[Entry]]:
     found = sources.entries(data.pictures)
+    keys = [entry.key for entry in found]
+    unused = {key for pattern in data.leave_out for key in fnmatch.filter(keys, pattern)}
+    for pattern in data.leave_out:
+        if not fnmatch.filter(keys, pattern):
+            raise sources.DataError(f"data.leave_out: {pattern} matches no picture")
+    found = [entry for entry in found if entry.key not in unused]
+    if not found:
+        raise sources.DataError("data.leave_out leaves no picture")
     if data.validation_pictures:
         return found, sources.entries(data.validation_pictures)
     training, held = sources.split(found, part=0)
