@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from retouch.data.batch import Batch
-from retouch.layers.spectral import SpectralConv2d
 from retouch.training import building, feed, schedule
 from retouch.training.config import TrainConfig
 from retouch.training.ema import EMA
+
+Norms = list[tuple[Tensor, Tensor]]
 
 
 class Predict(nn.Module):
@@ -66,6 +67,7 @@ class Learner:
         self.ema = EMA(network, config.ema) if config.ema else None
         self.optimizer = _adam(chosen, config.optim.lr, config)
         self._predict = self._spread(Predict(network, objective.predict))
+        self._unseen: Norms = []
         self.critic_optimizer = None
         if len(self.critics):
             judged = list(self.critics.parameters())
@@ -91,8 +93,10 @@ class Learner:
         torch.manual_seed(_seed(self.config.seed, number, self.fabric.global_rank))
         self._set_rates(number)
         self.network.train()
+        self.critics.train()
         adversarial = self.critic_optimizer is not None and number >= optim.critic_from
         first = adversarial and optim.order == "critic-first"
+        self._unseen = _norms(self.network) if len(batches) > 1 else []
         logged: list[dict[str, Tensor]] = [{} for _ in batches]
         outputs: list[Any] = []
         if first:
@@ -154,8 +158,12 @@ class Learner:
         """Gradients of the network's terms; `outputs` of a pass with a graph are used again."""
         ready = outputs if len(outputs) == 1 else []
         found: list[Any] = []
+        judged = _norms(self.critics) if len(batches) > 1 else []
         for index, batch in enumerate(batches):
-            with self._micro(self._predict, index, len(batches), later=bool(outputs)):
+            _rewind(judged)
+            if not ready:
+                _rewind(self._unseen)
+            with self._talking(self._predict, last=index + 1 == len(batches)):
                 found.append(ready[index] if ready else self.outputs(batch))
                 logged[index] |= self._backward(found[-1], batch, len(batches), adversarial)
         return found
@@ -169,8 +177,12 @@ class Learner:
         the memory that micro-batches save, so the network will run again.
         """
         found: list[Any] = []
+        judged = _norms(self.critics) if len(batches) > 1 else []
         for index, batch in enumerate(batches):
-            with self._micro(self._judge, index, len(batches), later=bool(outputs)):
+            _rewind(judged)
+            if not outputs:
+                _rewind(self._unseen)
+            with self._talking(self._judge, last=index + 1 == len(batches)):
                 if not outputs:
                     with torch.set_grad_enabled(len(batches) == 1):
                         found.append(self.outputs(batch))
@@ -182,24 +194,9 @@ class Learner:
         return found
 
     @contextmanager
-    def _micro(
-        self, module: nn.Module, index: int, count: int, *, later: bool = False
-    ) -> Iterator[None]:
-        """Micro-batches before the last do not talk; after the first, spectral norms stand still.
-
-        One large batch would iterate them once.
-
-        Args:
-            module: Whose gradients are made.
-            index: Of the micro-batch.
-            count: Of micro-batches.
-            later: The network has run in this step before.
-        """
-        silent = index + 1 < count and isinstance(module, DistributedDataParallel)
-        self.critics.train(index == 0)
-        for layer in self.network.modules():
-            if isinstance(layer, SpectralConv2d):
-                layer.train(index == 0 and not (later and count > 1))
+    def _talking(self, module: nn.Module, *, last: bool) -> Iterator[None]:
+        """Processes average the gradients of a module after the last micro-batch only."""
+        silent = not last and isinstance(module, DistributedDataParallel)
         with module.no_sync() if silent else nullcontext():  # pyright: ignore[reportCallIssue]
             yield
 
@@ -238,6 +235,25 @@ class Learner:
         for optimizer, lr in ((self.optimizer, optim.lr), (self.critic_optimizer, optim.critic_lr)):
             for group in optimizer.param_groups if optimizer else ():
                 group["lr"] = lr * share
+
+
+def _norms(module: nn.Module) -> Norms:
+    """Copy the vectors of spectral norms: (buffer, its present value).
+
+    One large batch iterates them once per pass; each micro-batch is to see what that pass sees.
+    """
+    return [
+        (vector, vector.clone())
+        for layer in module.modules()
+        if {name for name, _ in layer.named_buffers(recurse=False)} in ({"u", "v"}, {"_u", "_v"})
+        for vector in layer.buffers(recurse=False)
+    ]
+
+
+@torch.no_grad()
+def _rewind(norms: Norms) -> None:
+    for vector, value in norms:
+        vector.copy_(value)
 
 
 def _placed(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
