@@ -18,9 +18,9 @@ from retouch.data.config import BlurConfig
 from retouch.evaluation.pixels import psnr
 from retouch.evaluation.wiener import Blur, deconvolve, gaussian
 
-PHOTOS = 40
-SIGMAS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0)
-RATIOS = tuple(float(f"{10**power:.2g}") for power in np.arange(-4, 0.1, 0.25))
+PHOTOS = 20
+SIGMAS = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0)
+RATIOS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
 
 def blurred(places: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

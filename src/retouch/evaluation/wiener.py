@@ -48,9 +48,9 @@ def gaussian(sigma: float) -> Map:
     return kernel / kernel.sum()
 
 
-GAUSSIAN = {"sigma": 1.0, "ratio": 0.01, "gamma": 2.2}
+GAUSSIAN = {"sigma": 1.0, "ratio": 0.03, "gamma": 2.2}
 """The fixed Gaussian: width [px], ratio and gamma (see `benchmarks/wiener.py`)."""
-TRUE_RATIO = 0.001
+TRUE_RATIO = 0.003
 """The ratio that goes with true kernels (see `benchmarks/wiener.py`)."""
 
 BASELINES: Mapping[str, str] = {
