@@ -1,12 +1,10 @@
 """Training runs, stops, goes on exactly where it was, and says what is wrong with a recipe."""
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tiny_runs import losses, tiny
 
 from retouch import recipe
 from retouch.recipe import RecipeError
@@ -19,39 +17,8 @@ from retouch.weights import files
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for index in range(24):
-        small = rng.integers(0, 256, (6, 6, 3)).astype(np.uint8)
-        Image.fromarray(small).resize((64, 64)).save(folder / f"{index}.png")
-    return folder
-
-
-def config(pictures: Path, **more: object) -> TrainConfig:
-    raw = {
-        "network": "dilated",
-        "name": "dilated-test",
-        "data": {"pictures": [str(pictures)], "size": 32, "validation": 2},
-        "model": {"channels": [4, 8, 8]},
-        "objective": {"critic_width": 4},
-        "optim": {"warmup": 2, "critic_from": 3},
-        "steps": 8,
-        "batch": 2,
-        "validate_every": 4,
-        "log_every": 1,
-    }
-    return recipe.structure(raw | more, TrainConfig, where="test")
-
-
-def losses(folder: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "pictures/s"} for row in rows]
-
-
 def test_a_run_leaves_all_that_it_should(pictures: Path, tmp_path: Path):
-    Run(config(pictures), tmp_path, "cpu").fit()
+    Run(tiny(pictures), tmp_path, "cpu").fit()
     rows = losses(tmp_path)
     assert {"hole", "known", "adversarial"} <= set(rows[0])
     assert "critic" not in rows[0]
@@ -60,17 +27,17 @@ def test_a_run_leaves_all_that_it_should(pictures: Path, tmp_path: Path):
     assert header.name == "dilated-test"
     assert list((tmp_path / "sheets").glob("*.png"))
     again = recipe.load(tmp_path / "recipe.toml", TrainConfig)
-    assert again == config(pictures)
+    assert again == tiny(pictures)
 
 
 @pytest.mark.parametrize("order", ["critic-first", "simultaneous"])
 def test_a_stopped_run_goes_on_as_if_it_had_not(pictures: Path, tmp_path: Path, order: str):
     optim = {"warmup": 2, "critic_from": 3, "order": order}
-    Run(config(pictures, optim=optim), tmp_path / "whole", "cpu").fit()
-    stopped = Run(config(pictures, optim=optim), tmp_path / "parts", "cpu")
+    Run(tiny(pictures, optim=optim), tmp_path / "whole", "cpu").fit()
+    stopped = Run(tiny(pictures, optim=optim), tmp_path / "parts", "cpu")
     with pytest.raises(KeyboardInterrupt):
         interrupt_after(stopped, 6)
-    Run(config(pictures, optim=optim), tmp_path / "parts", "cpu").fit()
+    Run(tiny(pictures, optim=optim), tmp_path / "parts", "cpu").fit()
     whole, parts = (checkpoint.latest(tmp_path / n / "checkpoints") for n in ("whole", "parts"))
     assert whole is not None
     assert parts is not None
@@ -91,7 +58,7 @@ def interrupt_after(run: Run, steps: int) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path):
-    run = Run(config(pictures, optim={"lr": 1e30, "clip": 0}), tmp_path, "cpu")
+    run = Run(tiny(pictures, optim={"lr": 1e30, "clip": 0}), tmp_path, "cpu")
     with pytest.raises(TrainingError, match=r"not finite; the last checkpoint"):
         run.fit()
 
@@ -104,7 +71,7 @@ def test_checkpoints_are_whole_and_the_last_three_are_kept(tmp_path: Path):
     assert found == {"step": 6}
 
     class Stubborn:
-        def __reduce__(self) -> object:
+        def __reduce__(self) -> str:
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
@@ -116,11 +83,11 @@ def test_checkpoints_are_whole_and_the_last_three_are_kept(tmp_path: Path):
 def test_ema_follows_at_its_decay():
     network = torch.nn.Linear(2, 2)
     ema = EMA(network, 0.9)
-    before = ema.network.weight.clone()
+    before = ema.network.state_dict()["weight"].clone()
     with torch.no_grad():
         network.weight += 1
     ema.update(network, step=10_000)
-    torch.testing.assert_close(ema.network.weight.data, before + 0.1)
+    torch.testing.assert_close(ema.network.state_dict()["weight"], before + 0.1)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
