@@ -4,7 +4,7 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from retouch import pictures
 from retouch.pictures import Metadata, Picture, PictureError
 from retouch.pipeline.holes import Box
+
+if TYPE_CHECKING:
+    from retouch.pipeline.selecting import Scene  # imports torch
 
 SUFFIXES = {
     "JPEG": ".jpg",
@@ -31,6 +34,10 @@ MEDIA = {
     ".heic": "image/heic",
     ".avif": "image/avif",
 }
+
+
+_SCENES = 2
+"""States of a picture that stay encoded for clicks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,8 @@ class OpenPicture:
     picture: Picture
     name: str
     patches: dict[str, Patch] = field(default_factory=dict[str, Patch])
+    scenes: "dict[tuple[str, ...], Scene]" = field(default_factory=dict[tuple[str, ...], Any])
+    """States as MobileSAM encoded them, by device and fills; the oldest first."""
     _state: tuple[tuple[str, ...], Picture] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,6 +79,18 @@ class OpenPicture:
     def suffix(self) -> str:
         """The extension of the picture's own format."""
         return SUFFIXES[self.picture.metadata.format]
+
+    @property
+    def scenes_nbytes(self) -> int:
+        """What the encoded states take [byte]."""
+        return sum(scene.nbytes for scene in list(self.scenes.values()))
+
+    def keep_scene(self, key: tuple[str, ...], scene: "Scene") -> None:
+        """Keep an encoded state; older ones go."""
+        with self._lock:
+            self.scenes[key] = scene
+            while len(self.scenes) > _SCENES:
+                del self.scenes[next(iter(self.scenes))]
 
     def state(self, keys: tuple[str, ...]) -> Picture:
         """Lay fills over the picture.

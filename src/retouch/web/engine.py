@@ -1,7 +1,7 @@
 """The worker's side: networks of one device, fills, label maps. Importing it imports PyTorch."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,10 @@ from retouch.pipeline import compositing
 from retouch.pipeline.editing import EditingSession, segment
 from retouch.pipeline.holes import groups
 from retouch.pipeline.inpainter import FillOptions, Inpainter
+from retouch.pipeline.selecting import Click, Selector, check
 from retouch.web.documents import OpenPicture, Patch, cut
 from retouch.web.jobs import Job
+from retouch.web.schema import Point
 from retouch.web.settings import Settings
 from retouch.weights import files, named, segmenters, store
 
@@ -98,6 +100,7 @@ class Engine:
         self.settings = settings
         self._loaded: OrderedDict[str, Inpainter] = OrderedDict()
         self._segmenters: dict[str, nn.Module] = {}
+        self._selector: Selector | None = None
         self._watch: _Watch | None = None
         self._warm()
 
@@ -195,6 +198,26 @@ class Engine:
     def segment(self, picture: Picture, labels: str) -> NDArray[np.uint8]:
         """Label a picture."""
         return segment(self.segmenter(labels), picture)
+
+    def select(
+        self, opened: OpenPicture, keys: tuple[str, ...], points: Sequence[Point]
+    ) -> NDArray[np.bool_]:
+        """Find the thing that was clicked on; a state of a picture is encoded at its first click.
+
+        Raises:
+            MissingWeightsError: If the store does not hold MobileSAM.
+            PictureError: If the clicks cannot be meant.
+        """
+        clicks = [Click(point.x, point.y, point.inside) for point in points]
+        check(opened.picture.size, clicks)
+        if self._selector is None:
+            self._selector = Selector.load(self.device)
+        state = opened.state(keys)
+        scene = opened.scenes.get((self.device, *keys))
+        if scene is None:
+            scene = self._selector.scene(state)
+            opened.keep_scene((self.device, *keys), scene)
+        return self._selector.select(scene, state, clicks)
 
     @contextmanager
     def _watched(self, job: Job, inpainter: Inpainter, mask: NDArray[np.bool_]) -> Iterator[None]:

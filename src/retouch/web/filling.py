@@ -133,7 +133,7 @@ async def fill(request: Request) -> Response:
         job = slot.submit("fill", work, order.close)
     if follows:
         return JSONResponse(job_out(job, desk).model_dump(), 202)
-    reply = await _awaited(request, desk, job)
+    reply: Reply = await awaited(request, desk, job)
     response = reply.response()
     response.headers["X-Retouch-Seconds"] = f"{job.seconds:.3f}"
     return response
@@ -174,17 +174,22 @@ async def segment(request: Request) -> Response:
             lambda job, engine: _segment(desk, image, labels, engine),
             lambda: close(form),
         )
-    return (await _awaited(request, desk, job)).response()
+    reply: Reply = await awaited(request, desk, job)
+    return reply.response()
 
 
-async def _awaited(request: Request, desk: Desk, job: Job) -> Reply:
-    """Wait for a job; a client that leaves cancels it."""
+async def awaited(request: Request, desk: Desk, job: Job) -> Any:
+    """Wait for a job and take its result; a client that leaves cancels it.
+
+    Raises:
+        HTTPException: If it failed.
+    """
     async for _ in job.follow(every=1.0):
         if await request.is_disconnected():
             desk.office.cancel(job)
     raise_failure(job)
-    reply, job.result = job.result, None
-    return reply
+    result, job.result = job.result, None
+    return result
 
 
 async def _order(request: Request) -> _Order:

@@ -14,7 +14,7 @@ from retouch.web.desk import (
     needed,
     on_disk,
 )
-from retouch.web.filling import form_schema
+from retouch.web.filling import awaited, form_schema
 from retouch.web.jobs import Job
 from retouch.web.schema import (
     Detail,
@@ -283,16 +283,30 @@ async def save(request: Request, key: str, options: SaveOptions) -> Response:
     responses={200: {"content": {"image/png": {}}}, **ERRORS},
 )
 async def select(request: Request, given: Selection) -> Response:
-    """Answer with a mask of the smallest box round it; X-Left and X-Top say where it lies."""
+    """Answer with a mask of the smallest box round it; X-Left and X-Top say where it lies.
+
+    X-Selector says how it was found: `mobile-sam`, or `grabcut` where the store lacks its weights.
+    """
     from retouch.web import documents, selecting
 
     desk = desk_of(request)
     opened = desk.shelf.get(given.picture, documents.OpenPicture)
     keys = known(opened, given.patches)
+    if selecting.has_network():
+        with desk.slot() as slot:
 
-    def work() -> tuple[bytes, int, int]:
-        return selecting.encode(selecting.select(opened.state(keys), given.points))
+            def find(job: Job, engine: Any) -> tuple[bytes, int, int]:
+                before = opened.scenes_nbytes
+                mask = engine.select(opened, keys, given.points)
+                desk.shelf.grow(given.picture, opened.scenes_nbytes - before)
+                return selecting.encode(mask)
 
-    body, left, top = await desk.decoding(work)
-    headers = {"X-Left": str(left), "X-Top": str(top)}
+            job = slot.submit("select", find)
+        body, left, top = await awaited(request, desk, job)
+    else:
+        body, left, top = await desk.decoding(
+            lambda: selecting.encode(selecting.select(opened.state(keys), given.points))
+        )
+    name = "mobile-sam" if selecting.has_network() else "grabcut"
+    headers = {"X-Left": str(left), "X-Top": str(top), "X-Selector": name}
     return Response(body, media_type="image/png", headers=headers)

@@ -1,4 +1,4 @@
-"""Select the thing that was clicked on, by colour and edges.
+"""Select the thing that was clicked on, by colour and edges: where MobileSAM's weights are absent.
 
 A seeded GrabCut (Rother et al., SIGGRAPH 2004): what is like the clicked place and connected to it
 is probably the thing, the rest probably not; clicks beside the thing take away. It needs no
@@ -15,6 +15,7 @@ from PIL import Image
 
 from retouch.pictures import Picture, PictureError
 from retouch.web.schema import Point
+from retouch.weights import store
 
 _SIDE = 640
 """Longest side of the picture that is looked at [px]."""
@@ -25,6 +26,15 @@ _LIKE = 9.0
 _ROUNDS = 4
 _ENOUGH = 16
 """Pixels that each side must have before its colours can be modelled."""
+
+
+def has_network() -> bool:
+    """Whether the store holds MobileSAM, which does it better."""
+    try:
+        store.path("mobile-sam")
+    except store.MissingWeightsError:
+        return False
+    return True
 
 
 def select(picture: Picture, points: Sequence[Point]) -> NDArray[np.bool_]:
