@@ -48,6 +48,7 @@ def _session_out(desk: Desk, picture: str, opened: Any, session: Any) -> Session
     editing = Editing(session=session, picture_key=picture, network="")
     key = desk.shelf.put(editing, session.nbytes)
     patch = documents.cut(session.render(), session.mask)
+    coarse = documents.cut(session.coarse(), session.mask)
     box = session.box
     return SessionOut.model_validate(
         {
@@ -59,6 +60,7 @@ def _session_out(desk: Desk, picture: str, opened: Any, session: Any) -> Session
             "proposed": session.proposed,
             "label_set": label_set(session.label_set.name),
             "labels": f"{API}/sessions/{key}/labels",
+            "coarse": keep(desk, picture, opened, coarse).model_dump(),
             "patch": keep(desk, picture, opened, patch).model_dump(),
         }
     )

@@ -144,6 +144,7 @@ class SessionOut(BaseModel):
     proposed: bool = Field(description="Whether a network has labelled the picture.")
     label_set: LabelSetOut
     labels: str = Field(description="Address of the proposed map, an indexed PNG.")
+    coarse: PatchOut = Field(description="What the first stage fills, before any labels.")
     patch: PatchOut
 
 

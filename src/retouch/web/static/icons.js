@@ -2,6 +2,9 @@
 
 const PATHS = {
   open: "M3 7h6l2 2h10v10H3z",
+  film: "M3 5h18v14H3zM7 5v14m10-14v14M3 10h4m10 0h4M3 14h4m10 0h4",
+  left: "m14 6-6 6 6 6",
+  right: "m10 6 6 6-6 6",
   save: "M12 4v11m-5-5 5 5 5-5M4 20h16",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   undo: "M8 5 4 9l4 4M4 9h10a5 5 0 0 1 0 10h-3",

@@ -1,5 +1,7 @@
 // Mouse, pen, touch and the keyboard's cursor become strokes, pans and zooms.
 
+export const LARGEST_BRUSH = 2000; // [px of the picture]
+
 export class Input {
   /** `app`: view, doc, tool, brush (diameter in picture pixels), setBrush(d). */
   constructor(app, stage) {
@@ -29,7 +31,7 @@ export class Input {
   #point(event) {
     const { x, y } = this.app.view.toPicture(event.clientX, event.clientY);
     const pressure = event.pointerType === "pen" && event.pressure > 0 ? 0.2 + 0.8 * event.pressure : 1;
-    const erase = event.altKey || (event.buttons & 2) !== 0 || (event.buttons & 32) !== 0;
+    const erase = this.app.takesAway || event.altKey || (event.buttons & 2) !== 0 || (event.buttons & 32) !== 0;
     return { x, y, r: (this.app.brush / 2) * pressure, erase };
   }
 
@@ -154,14 +156,14 @@ export class Input {
       this.keyDown = false;
       app.tool.up();
     } else {
-      app.tool.down({ ...this.#keyed(), erase });
+      app.tool.down({ ...this.#keyed(), erase: erase || app.takesAway });
       if (drags) this.keyDown = true;
     }
     this.#placeCursor();
   }
 
   #keyed() {
-    return { ...this.keyPoint, r: this.app.brush / 2, erase: false };
+    return { ...this.keyPoint, r: this.app.brush / 2, erase: this.app.takesAway };
   }
 
   hideKeyCursor() {

@@ -4,13 +4,14 @@ import { t } from "./strings.js";
 
 /** [keys, text, action(app, event)]; keys as `Ctrl+Shift+Z`; several separated by a space. */
 export const SHORTCUTS = [
-  ["Ctrl+O", "open", (app) => app.chooseFile()],
-  ["Ctrl+S", "save", (app) => app.save()],
-  ["Ctrl+C", "copy", (app) => app.copy()],
+  ["Ctrl+O", "open", (app) => document.getElementById("file").click()],
+  ["Ctrl+S", "save", (app) => app.saving.save()],
+  ["Ctrl+C", "copy", (app) => app.saving.copy()],
   ["Ctrl+V", "kPaste", null],
   ["Ctrl+Z", "undo", (app) => app.undo()],
   ["Ctrl+Shift+Z Ctrl+Y", "redo", (app) => app.redo()],
-  ["F Ctrl+Enter", "fill", (app) => app.fill()],
+  ["F Ctrl+Enter", "fill", (app) => app.filling.fill()],
+  ["N", "variants", (app) => app.filling.variants()],
   ["B", "brush", (app) => app.setTool("brush")],
   ["E", "eraser", (app) => app.setTool("eraser")],
   ["R", "rectangle", (app) => app.setTool("rectangle")],
@@ -20,20 +21,21 @@ export const SHORTCUTS = [
   ["K", "bucket", (app) => app.setTool("bucket")],
   ["Y", "eyedropper", (app) => app.setTool("eyedropper")],
   ["H", "hand", (app) => app.setTool("hand")],
+  ["X", "takeAway", (app) => app.setTakesAway()],
   ["[ ]", "kBrushSize", (app, event) => app.setBrush(app.brush * (event.key === "]" ? 1.2 : 1 / 1.2))],
-  ["G", "grow", (app) => app.growMask(1)],
-  ["Shift+G", "shrink", (app) => app.growMask(-1)],
-  ["I", "invert", (app) => app.invertMask()],
-  ["Delete Backspace", "clear", (app) => app.clearMask()],
-  ["M", "saveMask", (app) => app.saveMask()],
-  ["O", "editLabels", (app) => app.toggleLabels()],
+  ["G", "grow", (app) => app.masking.grow(1)],
+  ["Shift+G", "shrink", (app) => app.masking.grow(-1)],
+  ["I", "invert", (app) => app.masking.invert()],
+  ["Delete Backspace", "clear", (app) => app.masking.clear()],
+  ["M", "saveMask", (app) => app.saving.mask()],
+  ["O", "editLabels", (app) => app.labels.toggle()],
   [", .", "kClass", (app, event) => app.labels.step(event.key === "." ? 1 : -1)],
   ["+ = -", "kZoom", (app, event) => app.view.setZoom(app.view.zoom * (event.key === "-" ? 1 / 1.5 : 1.5))],
   ["0", "fit", (app) => app.view.fit()],
   ["1", "actual", (app) => app.view.setZoom(1)],
-  ["C", "kHold", (app) => app.hold(true)],
-  ["V", "slider", (app) => app.setCompare("slider")],
-  ["D", "difference", (app) => app.setCompare("difference")],
+  ["C", "kHold", (app) => app.comparing.hold(true)],
+  ["V", "slider", (app) => app.comparing.set("slider")],
+  ["D", "difference", (app) => app.comparing.set("difference")],
   ["ArrowLeft ArrowRight ArrowUp ArrowDown", "kCursor", null],
   ["Enter", "kEnter", null],
   ["Escape", "kEscape", (app) => app.escape()],
@@ -72,11 +74,11 @@ export function listen(app) {
     return undefined;
   });
   document.addEventListener("keyup", (event) => {
-    if (event.key.toUpperCase() === "C") app.hold(false);
+    if (event.key.toUpperCase() === "C") app.comparing.hold(false);
     if (event.key === " ") input.space = false;
   });
   window.addEventListener("blur", () => {
-    app.hold(false);
+    app.comparing.hold(false);
     input.space = false;
   });
 }

@@ -5,10 +5,11 @@ import { maskEntry } from "./picture.js";
 import { Plane } from "./plane.js";
 import { labelsPng, pixels } from "./png.js";
 import { clear, grow } from "./shapes.js";
-import { t } from "./strings.js";
+import { className, t } from "./strings.js";
 import { colorTable } from "./view.js";
 
 const UNKNOWN = 255;
+const FAINT = 0.35; // opacity of labels outside what may be painted, as a share
 const MARGIN = 4; // labels may be painted so far outside the hole [px]
 
 export class Labels {
@@ -17,26 +18,41 @@ export class Labels {
     this.legend = document.getElementById("legend");
     this.value = 0;
     this.opacity = 0.55;
-    this.rendering = null;
-    this.again = false;
+    this.legend.addEventListener("keydown", (event) => this.#arrow(event));
   }
 
   get editing() {
     return this.app.doc?.editing ?? null;
   }
 
-  /** Begin on the mask, or on the hole of the last fill if nothing is masked. */
+  get rendering() {
+    return Boolean(this.editing?.rendering);
+  }
+
+  toggle() {
+    const { app } = this;
+    if (!app.doc) return;
+    if (this.editing) this.end();
+    else if (!app.model?.labels) app.say("noLabels");
+    else this.begin().catch((error) => app.fail(error));
+  }
+
+  /** Begin on the mask; if nothing is masked, go on with the last map, or on the last fill's hole. */
   async begin() {
     const { app } = this;
     const { doc, server } = app;
-    let hole = doc.mask;
-    if (hole.isEmpty) hole = doc.done.findLast((entry) => entry.hole)?.hole ?? hole;
-    const base = hole === doc.mask ? doc.patches : doc.patches.slice(0, -1);
+    const options = app.filling.options();
+    const last = doc.mask.isEmpty ? doc.done.findLast((entry) => entry.hole) : null;
+    if (last?.editing?.options.network === options.network && last.patch === doc.patches.at(-1)) {
+      return this.#enter(doc, last.editing);
+    }
+    const hole = last?.hole ?? doc.mask;
+    const base = last ? doc.patches.slice(0, -1) : doc.patches;
     const mask = await doc.maskPart(hole);
     if (!mask) return app.say("emptyMask");
-    const editing = { base, mask, options: app.options(), hole: hole.copy() };
+    const editing = { base, mask, options, hole: hole.copy(), replaced: last ? doc.patches.at(-1) : null };
     return app.work("encoding", async (handlers) => {
-      const begun = await server.begin(doc, base, mask, editing.options, handlers);
+      const begun = await server.begin(doc, base, mask, options, handlers);
       await this.#start(doc, editing, begun);
     });
   }
@@ -45,27 +61,29 @@ export class Labels {
     const plane = new Plane(doc.width, doc.height, UNKNOWN);
     const limit = editing.hole.copy();
     limit.begin();
-    grow(limit, MARGIN);
+    grow(limit, MARGIN + editing.options.dilate);
     limit.commit();
     Object.assign(editing, {
       session: begun.session, server: begun.server, set: begun.label_set, plane, limit,
       box: { x0: begun.left, y0: begun.top, x1: begun.left + begun.width, y1: begun.top + begun.height },
-      proposed: begun.proposed,
+      proposed: begun.proposed, patch: begun.patch, rendering: false, again: false,
     });
     editing.proposal = await this.#values(begun.map, editing);
+    editing.coarse = { ...begun.coarse, bitmap: await createImageBitmap(begun.coarse.blob) };
     plane.begin();
     plane.write(editing.box, editing.proposal);
     plane.commit();
     plane.limit = limit;
-    const replaced = editing.base === doc.patches ? null : doc.patches.at(-1);
-    await doc.addFill(begun.patch, {
-      kind: "labels", replaced,
+    const entry = await doc.addFill(begun.patch, {
+      kind: "labels",
+      replaced: editing.replaced,
       clear: (mask) => clear(mask),
       undoMore: () => this.#leave(doc),
       redoMore: () => this.#enter(doc, editing),
     });
-    editing.patch = begun.patch;
+    entry.editing = editing;
     this.#enter(doc, editing);
+    this.app.strip.filled(doc);
   }
 
   /** Classes of a label map file, by colour. */
@@ -89,10 +107,11 @@ export class Labels {
     this.app.showEditing();
     if (this.value >= editing.set.names.length) this.value = 0;
     this.drawLegend();
-    if (!editing.proposed) this.app.say("noProposal");
+    this.app.say(editing.proposed ? "labelsReady" : "noProposal");
   }
 
   #leave(doc) {
+    if (doc.editing) this.showCoarse(false);
     doc.editing = null;
     this.app.showEditing();
   }
@@ -103,8 +122,29 @@ export class Labels {
 
   overlay() {
     const { set, plane } = this.editing;
-    const alpha = Math.round(255 * this.opacity);
-    return { plane, colors: colorTable(set.colors.map((color, index) => [index, [...color, alpha]])) };
+    const colors = (alpha) =>
+      colorTable(set.colors.map((color, index) => [index, [...color, Math.round(255 * alpha)]]));
+    return { plane, colors: colors(this.opacity), faint: colors(FAINT * this.opacity) };
+  }
+
+  setOpacity(opacity) {
+    this.opacity = opacity;
+    if (this.editing) this.app.view.overlay = this.overlay();
+    this.app.view.invalidate("overlay");
+  }
+
+  /** Show what the first stage fills, before any labels. */
+  showCoarse(on) {
+    const { editing, app } = this;
+    if (!editing) return;
+    const now = Boolean(editing.patch.shown);
+    const wanted = on ?? !now;
+    if (wanted !== now) app.doc.showInstead(editing.patch, wanted ? editing.coarse : null);
+    this.#markCoarse();
+  }
+
+  #markCoarse() {
+    document.getElementById("coarse").setAttribute("aria-pressed", String(Boolean(this.editing?.patch.shown)));
   }
 
   drawLegend() {
@@ -115,7 +155,7 @@ export class Labels {
       button.dataset.class = index;
       const swatch = document.createElement("i");
       swatch.style.background = index === UNKNOWN ? "transparent" : `rgb(${set.colors[index].join()})`;
-      button.append(swatch, name);
+      button.append(swatch, index === UNKNOWN ? name : className(name));
       button.onclick = () => this.pick(index);
       return button;
     });
@@ -126,8 +166,19 @@ export class Labels {
   pick(index) {
     this.value = index;
     for (const button of this.legend.children) {
-      button.setAttribute("aria-checked", String(Number(button.dataset.class) === index));
+      const chosen = Number(button.dataset.class) === index;
+      button.setAttribute("aria-checked", String(chosen));
+      button.tabIndex = chosen ? 0 : -1;
+      if (chosen) button.scrollIntoView({ block: "nearest" });
     }
+  }
+
+  #arrow(event) {
+    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    this.step(by);
+    this.legend.querySelector("[aria-checked=true]")?.focus();
   }
 
   step(by) {
@@ -144,37 +195,43 @@ export class Labels {
     if (!change) return;
     const entry = maskEntry(`label ${kind}`, editing.plane, change);
     const { undo, redo } = entry;
-    entry.undo = () => (undo(), this.render());
-    entry.redo = () => (redo(), this.render());
-    app.doc.remember(entry);
+    const { doc } = app;
+    const again = (change) => () => {
+      if (doc.editing !== editing) this.#enter(doc, editing);
+      change();
+      this.render();
+    };
+    entry.undo = again(undo);
+    entry.redo = again(redo);
+    doc.remember(entry);
     this.render();
   }
 
   /** Render the map as it is now; edits that come meanwhile are rendered together afterwards. */
   async render() {
-    if (this.rendering) {
-      this.again = true;
-      return;
-    }
     const { doc, server } = this.app;
     const editing = doc.editing;
     if (!editing) return;
-    this.rendering = true;
+    editing.again = true;
+    if (editing.rendering) return;
+    editing.rendering = true;
     const started = performance.now();
     try {
-      do {
-        this.again = false;
-        const map = await this.map();
+      while (editing.again) {
+        editing.again = false;
+        const map = await this.map(editing);
         const patch = await server.persist(() => this.#ask(doc, editing, map));
         patch.bitmap = await createImageBitmap(patch.blob);
         doc.exchange(editing.patch, patch);
-      } while (this.again);
+      }
+      this.#markCoarse();
       const seconds = ((performance.now() - started) / 1000).toFixed(2);
       this.app.say("rendered", { seconds });
+      this.app.strip.filled(doc);
     } catch (error) {
       this.app.fail(error);
     } finally {
-      this.rendering = null;
+      editing.rendering = false;
     }
   }
 
@@ -197,8 +254,7 @@ export class Labels {
     }
   }
 
-  map() {
-    const { plane, box, set } = this.editing;
+  map({ plane, box, set } = this.editing) {
     return labelsPng(plane.read(box), box.x1 - box.x0, box.y1 - box.y0, set.colors);
   }
 

@@ -27,12 +27,3 @@ export function drawHistory(list, app) {
     list.append(item);
   }
 }
-
-const SUFFIXES = {
-  "image/png": ".png", "image/jpeg": ".jpg", "image/tiff": ".tif", "image/webp": ".webp",
-  "image/bmp": ".bmp", "image/heic": ".heic", "image/avif": ".avif",
-};
-
-export function readable(type) {
-  return SUFFIXES[type] ?? ".png";
-}

@@ -24,19 +24,28 @@ export class OpenPicture extends EventTarget {
     this.mask = null;
     this.done = []; // entries {kind, undo(), redo(), ...}
     this.undone = [];
-    this.saved = 0; // length of `done` at the last save
+    this.saved = null; // `patches` at the last save
     this.editing = null; // semantic editing
   }
 
   /** Decode, here if the browser can, else by the server. */
   async load() {
     if (this.original) return;
+    await this.#hold();
     const bitmap = await this.#decode();
     this.width = bitmap.width;
     this.height = bitmap.height;
     this.original = new Pyramid(bitmap);
     this.mask ??= new Plane(this.width, this.height);
     this.#renew({ x0: 0, y0: 0, x1: this.width, y1: this.height });
+  }
+
+  /** Keep the bytes: the file on the disk may be moved or changed before the server needs them. */
+  async #hold() {
+    if (this.held) return;
+    const { name, type } = this.file;
+    this.file = new File([await this.file.arrayBuffer()], name, { type });
+    this.held = true;
   }
 
   async #decode() {
@@ -68,6 +77,10 @@ export class OpenPicture extends EventTarget {
     this.undone = [];
     this.#renew({ x0: 0, y0: 0, x1: this.width, y1: this.height });
     this.dispatchEvent(new Event("turned"));
+  }
+
+  get isUnsaved() {
+    return this.patches.length > 0 && this.saved !== this.patches;
   }
 
   opened(facts) {
@@ -167,10 +180,19 @@ export class OpenPicture extends EventTarget {
   exchange(patch, newer) {
     const { bitmap, left, top, blob, key, server } = newer;
     const before = boxOf(patch);
-    Object.assign(patch, { bitmap, left, top, blob, key, server });
+    Object.assign(patch, { bitmap, left, top, blob, key, server, shown: null });
+    this.patches = [...this.patches]; // another state than the saved one
     this.#renew(before);
     this.#renew(boxOf(patch));
-    this.dispatchEvent(new Event("change"));
+    const entry = this.done.findLast((each) => each.patch);
+    if (entry?.patch === patch) entry.thumbnail = this.thumbnail();
+    this.#changed();
+  }
+
+  /** Show something else in the place of a fill, without changing it; null: the fill again. */
+  showInstead(patch, other) {
+    patch.shown = other;
+    this.#renew(boxOf(patch));
   }
 
   /** Draw a box of the shown picture anew. */
@@ -189,7 +211,10 @@ export class OpenPicture extends EventTarget {
     context.clip();
     context.clearRect(x0, y0, x1 - x0, y1 - y0);
     context.drawImage(this.original.levels[0], x0, y0, x1 - x0, y1 - y0, x0, y0, x1 - x0, y1 - y0);
-    for (const patch of this.patches) context.drawImage(patch.bitmap, patch.left, patch.top);
+    for (const patch of this.patches) {
+      const { bitmap, left, top } = patch.shown ?? patch;
+      context.drawImage(bitmap, left, top);
+    }
     context.restore();
     this.current.update(box);
     return this.#redraw(box);

@@ -171,9 +171,10 @@ export class Plane {
 
   /**
    * Colour a piece of the screen: pixel (i, j) of `out` (Uint32, width wide) shows the plane at
-   * ((left + i - x) / zoom, (top + j - y) / zoom).
+   * ((left + i - x) / zoom, (top + j - y) / zoom); `faint` colours what the limit keeps.
    */
-  sample(out, width, height, { left, top, x, y, zoom, colors }) {
+  sample(out, width, height, { left, top, x, y, zoom, colors, faint = colors }) {
+    const { limit } = this;
     const columnTile = new Int32Array(width);
     const columnPlace = new Int32Array(width);
     for (let i = 0; i < width; i++) {
@@ -188,14 +189,19 @@ export class Plane {
       const offset = (py & (SIDE - 1)) * SIDE;
       let current = -1;
       let tile;
+      let allowed;
       for (let i = 0, o = j * width; i < width; i++, o++) {
         const column = columnTile[i];
         if (column < 0) continue;
         if (column !== current) {
           current = column;
           tile = this.tiles.get(row + column);
+          allowed = limit ? limit.tiles.get(row + column) : tile;
         }
-        if (tile) out[o] = colors[tile[offset + columnPlace[i]]];
+        if (!tile) continue;
+        const place = offset + columnPlace[i];
+        const open = !limit || (allowed && allowed[place] !== limit.empty);
+        out[o] = (open ? colors : faint)[tile[place]];
       }
     }
   }

@@ -2,6 +2,7 @@
 // picture, or was started anew, it is brought again with all its fills, and work goes on.
 
 const API = "/api/v1";
+const BROKEN = 6; // connections to a server that answers, after which it is no use
 
 export class Refused extends Error {
   constructor(status, detail) {
@@ -79,7 +80,7 @@ export class Server extends EventTarget {
 
   /** Do something; if the server is gone, wait for it and do it again from the start. */
   async persist(work, signal) {
-    for (let tries = 0; ; ) {
+    for (let tries = 0, broken = 0; ; ) {
       try {
         const result = await work();
         this.#tell(true);
@@ -88,7 +89,9 @@ export class Server extends EventTarget {
         if (signal?.aborted) throw new Stopped();
         if (error instanceof Lost) {
           this.#tell(false);
-          await this.#back(signal);
+          const wasThere = await this.#back(signal);
+          broken = wasThere ? broken + 1 : 0;
+          if (broken === BROKEN) throw new Error("the connection breaks each time");
         } else if (error.status === 429) {
           await pause(Math.min(error.wait || 1, 10));
         } else if (error.status === 404 && error.forgotten && tries++ < 3) {
@@ -104,14 +107,15 @@ export class Server extends EventTarget {
     this.dispatchEvent(new Event(reachable ? "back" : "lost"));
   }
 
+  /** Wait until the server answers; returns whether it does so at once. */
   async #back(signal) {
-    for (;;) {
+    for (let first = true; ; first = false) {
       await pause(0.5);
       if (signal?.aborted) throw new Stopped();
       try {
         await this.health();
         this.#tell(true);
-        return;
+        return first;
       } catch (error) {
         if (error instanceof Refused) throw error;
       }
@@ -177,7 +181,7 @@ export class Server extends EventTarget {
     return { top: value.top, left: value.left, blob, key: value.patch, server: doc.key };
   }
 
-  /** Begin semantic editing: {session, label_set, box, labels (Blob), patch}. */
+  /** Begin semantic editing: {session, label_set, top, left, ..., map (Blob), patch, coarse}. */
   begin(doc, patches, mask, options, { progress, signal }) {
     return this.persist(async () => {
       const keys = await this.bring(doc, patches);
@@ -186,7 +190,8 @@ export class Server extends EventTarget {
       const job = await this.#known(doc, json("sessions", request));
       const { value } = await this.follow(job, progress, signal);
       const labels = await body(await this.#known(doc, ask(value.labels)));
-      return { ...value, server: doc.key, map: labels, patch: await this.#patch(doc, value.patch) };
+      const [patch, coarse] = [await this.#patch(doc, value.patch), await this.#patch(doc, value.coarse)];
+      return { ...value, server: doc.key, map: labels, patch, coarse };
     }, signal);
   }
 

@@ -5,23 +5,27 @@ import { OpenPicture } from "./picture.js";
 import { t } from "./strings.js";
 
 const DECODED = 2; // pictures whose large bitmaps stay in memory
+const HEIGHT = 96; // of the strip's pictures [px]
 
 export class Strip {
   constructor(app, element) {
     this.app = app;
     this.element = element;
-    this.items = []; // {doc, offered, button, used}
+    this.film = document.getElementById("film");
+    this.items = []; // {doc, offered, name, button, used, file}
     this.clock = 0;
+    this.waiting = []; // items that are seen and have no picture yet
+    this.seen = new IntersectionObserver((entries) => this.#see(entries), { root: element });
   }
 
   get hasUnsaved() {
-    return this.items.some(({ doc }) => doc && doc.patches.length && doc.done.length !== doc.saved);
+    return this.items.some(({ doc }) => doc?.isUnsaved);
   }
 
   /** Pictures from this machine, by button, drop or paste. */
   async add(files) {
     const items = files.map((file) => {
-      const named = file.name ? file : new File([file], `${t("pasted")}.png`);
+      const named = file.name ? file : new File([file], `${t("pasted")}.png`, { type: file.type });
       return { doc: this.#open(named), name: named.name };
     });
     this.items.push(...items);
@@ -51,8 +55,10 @@ export class Strip {
 
   async go(item) {
     const { app } = this;
-    if (app.abort) return;
-    const left = this.current;
+    if (app.abort) {
+      app.say("busy");
+      return;
+    }
     try {
       if (!item.doc) {
         const file = await app.server.persist(() => app.server.offeredFile(item.offered));
@@ -63,18 +69,20 @@ export class Strip {
       app.fail(error);
       return;
     }
-    if (this.output && left?.doc && left !== item) await this.#autosave(left.doc);
+    if (this.current !== item) await this.autosave();
     if (!(await app.show(item.doc))) return;
     this.current = item;
     item.used = ++this.clock;
     this.#thumbnail(item);
     this.#release();
     this.mark();
+    item.button.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
-  async #autosave(doc) {
-    if (!doc.offered || !doc.patches.length || doc.saved === doc.done.length) return;
-    await this.app.save();
+  /** Write the result of the picture that shows, if it is one of the command line's folder. */
+  async autosave() {
+    const doc = this.current?.doc;
+    if (this.output && doc?.offered && doc.isUnsaved && doc === this.app.doc) await this.app.saving.save();
   }
 
   filled(doc) {
@@ -88,28 +96,71 @@ export class Strip {
   }
 
   #thumbnail(item) {
-    if (!item.button) return;
+    if (item.doc.current) this.#put(item, item.doc.thumbnail());
+  }
+
+  #put(item, canvas) {
     item.button.querySelector("canvas")?.remove();
-    item.button.prepend(item.doc.thumbnail());
+    item.button.prepend(canvas);
+    item.pictured = true;
+  }
+
+  // -- pictures of what was not opened yet, one at a time, when they come into sight -----------
+
+  #see(entries) {
+    const idle = this.waiting.length === 0;
+    for (const { isIntersecting, target } of entries) {
+      const item = this.items.find(({ button }) => button === target);
+      if (isIntersecting && item && !item.pictured) this.waiting.push(item);
+    }
+    if (idle) this.#preview();
+  }
+
+  async #preview() {
+    for (; this.waiting.length; this.waiting.shift()) {
+      const [item] = this.waiting;
+      if (item.pictured) continue;
+      item.pictured = true; // tried once: the browser may not know this kind of file
+      try {
+        const file = item.doc?.file ?? (await this.app.server.offeredFile(item.offered));
+        const bitmap = await createImageBitmap(file, { resizeHeight: HEIGHT, resizeQuality: "medium" });
+        const canvas = document.createElement("canvas");
+        canvas.width = bitmap.width;
+        canvas.height = bitmap.height;
+        canvas.getContext("2d").drawImage(bitmap, 0, 0);
+        bitmap.close();
+        if (!item.button.querySelector("canvas")) this.#put(item, canvas);
+      } catch {
+        // its name is enough
+      }
+    }
   }
 
   #draw() {
-    this.element.hidden = this.items.length < 2;
+    this.film.hidden = this.items.length < 2;
     for (const item of this.items) {
       if (item.button) continue;
       const button = document.createElement("button");
       button.setAttribute("role", "option");
       button.setAttribute("aria-selected", "false");
+      button.title = item.name;
       const name = document.createElement("span");
       name.textContent = item.name;
       button.append(name);
       button.onclick = () => this.go(item);
       item.button = button;
       this.element.append(button);
+      this.seen.observe(button);
     }
   }
 
   mark() {
-    for (const item of this.items) item.button.setAttribute("aria-selected", String(item === this.current));
+    const place = this.items.indexOf(this.current);
+    for (const [index, { button, doc }] of this.items.entries()) {
+      button.setAttribute("aria-selected", String(index === place));
+      button.classList.toggle("unsaved", Boolean(doc?.isUnsaved));
+    }
+    document.getElementById("previous").disabled = place <= 0;
+    document.getElementById("next").disabled = place < 0 || place === this.items.length - 1;
   }
 }

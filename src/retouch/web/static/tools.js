@@ -4,8 +4,8 @@
 import { capsule, flood, polygon, rectangle } from "./shapes.js";
 
 /**
- * `host`: plane(), value(erase), commit(kind), refresh(), outline(draw), select(point), pick(class),
- * pan(dx, dy), zoom.
+ * `host`: plane(), value(erase), commit(kind), refresh(), outline(draw), select(point), endSelect(),
+ * pick(class), zoom().
  */
 export function makeTools(host) {
   return {
@@ -14,7 +14,7 @@ export function makeTools(host) {
     rectangle: drag(host, "rectangle", (plane, points, value) => rectangle(plane, points[0], points.at(-1), value)),
     lasso: drag(host, "lasso", (plane, points, value) => polygon(plane, points.map((p) => [p.x, p.y]), value)),
     polygon: corners(host),
-    select: click(host, (point) => host.select(point)),
+    select: { ...click(host, (point) => host.select(point)), cancel: () => host.endSelect() },
     bucket: click(host, (point) => {
       host.plane().begin();
       flood(host.plane(), Math.floor(point.x), Math.floor(point.y), host.value(point.erase));

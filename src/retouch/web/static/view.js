@@ -20,7 +20,7 @@ export class View {
     this.y = 0;
     this.fitted = true;
     this.compare = { mode: "none", split: 0.5 }; // none, original, slider, difference
-    this.overlay = null; // {plane, colors: Uint32Array(256)}
+    this.overlay = null; // {plane, colors, faint: Uint32Array(256)}
     this.outline = null; // (context, view) => void
     this.stale = new Set();
     this.dirty = null;
@@ -199,12 +199,12 @@ export class View {
       context.clearRect(left, top, width, height);
       return;
     }
-    const { plane, colors } = this.overlay;
+    const { plane, colors, faint } = this.overlay;
     const image = context.createImageData(width, height);
     const { zoom } = this;
     const { x, y } = this.origin;
     const out = new Uint32Array(image.data.buffer);
-    plane.sample(out, width, height, { left, top, x, y, zoom, colors });
+    plane.sample(out, width, height, { left, top, x, y, zoom, colors, faint });
     context.putImageData(image, left, top);
   }
 
