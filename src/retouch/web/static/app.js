@@ -18,7 +18,7 @@ import { colorTable, View } from "./view.js";
 import { wire } from "./wiring.js";
 
 const $ = (id) => document.getElementById(id);
-const MASK = colorTable([[1, [255, 60, 60, 128]]]);
+const MASK = { colors: colorTable([[1, [255, 40, 60, 140]]]), stripes: colorTable([[1, [255, 170, 190, 140]]]) };
 const FOR_A_PICTURE = [
   "save", "copy", "fill", "variants", "fit", "actual", "zoomIn", "zoomOut", "hold", "slider", "difference",
 ];
@@ -126,7 +126,8 @@ export class App {
     $("place").textContent = doc ? `${doc.name}  ${doc.width} x ${doc.height}` : "";
     $("editLabels").disabled = !doc || !(model?.labels || doc.editing);
     $("labelNote").textContent = model && !model.labels && !doc?.editing ? t("noLabels") : "";
-    $("networkNote").textContent = model ? [model.network, ...model.data, model.license].join(" · ") : "";
+    $("networkNote").textContent = model ? `${model.network} · ${model.license}` : "";
+    $("networkNote").title = model?.data.join(", ") ?? "";
     if (this.abort) $("fill").disabled = $("variants").disabled = true;
     drawHistory($("history"), this);
     this.strip.mark();
@@ -214,10 +215,10 @@ export class App {
   showEditing() {
     const { doc } = this;
     const editing = Boolean(doc?.editing);
-    this.view.overlay = editing ? this.labels.overlay() : doc && { plane: doc.mask, colors: MASK };
+    this.view.overlay = editing ? this.labels.overlay() : doc && { plane: doc.mask, ...MASK };
     this.view.overlay?.plane.takeDirty();
     $("labelTools").hidden = !editing;
-    $("maskPanel").hidden = editing;
+    $("maskPanel").hidden = $("fillPanel").hidden = editing;
     $("editLabels").textContent = t(editing ? "endLabels" : "editLabels");
     for (const button of document.querySelectorAll(".for-labels")) button.hidden = !editing;
     for (const button of document.querySelectorAll(".for-mask")) button.hidden = editing;

@@ -47,7 +47,7 @@ export class Filling {
     await app.work("filling", async (handlers) => {
       const patch = await server.fill(doc, doc.patches, mask, options, handlers);
       await doc.addFill(patch, { clear: (now) => keepNew(now, asked), label: options.network ?? "" });
-      app.say("filled", { seconds: ((performance.now() - started) / 1000).toFixed(1) });
+      app.say("filled", { seconds: (performance.now() - started) / 1000 });
       app.strip.filled(doc);
     });
     if ($("auto").checked && doc === app.doc && !doc.mask.isEmpty) await this.fill();
@@ -87,7 +87,7 @@ export class Filling {
       const patch = await app.server.fill(doc, doc.patches, mask, options, handlers);
       patch.bitmap = await createImageBitmap(patch.blob);
       button.prepend(preview(doc, patch));
-      button.lastChild.textContent = `${((performance.now() - started) / 1000).toFixed(1)} s`;
+      button.lastChild.textContent = t("took", { seconds: (performance.now() - started) / 1000 });
       button.disabled = false;
       button.onclick = async () => {
         $("variantsSheet").close();

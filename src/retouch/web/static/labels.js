@@ -225,8 +225,7 @@ export class Labels {
         doc.exchange(editing.patch, patch);
       }
       this.#markCoarse();
-      const seconds = ((performance.now() - started) / 1000).toFixed(2);
-      this.app.say("rendered", { seconds });
+      this.app.say("rendered", { seconds: (performance.now() - started) / 1000 });
       this.app.strip.filled(doc);
     } catch (error) {
       this.app.fail(error);

@@ -7,7 +7,7 @@ export function drawHistory(list, app) {
   list.replaceChildren();
   if (!doc) return;
   const entries = [...doc.done, ...doc.undone.toReversed()];
-  const marks = [{ count: 0, label: t("start"), thumbnail: null }];
+  const marks = [{ count: 0, label: t("start"), thumbnail: doc.first }];
   entries.forEach((entry, index) => {
     if (entry.thumbnail) marks.push({ count: index + 1, label: entry.label || t(entry.kind), thumbnail: entry.thumbnail });
   });

@@ -19,6 +19,7 @@ export class OpenPicture extends EventTarget {
     this.height = 0;
     this.facts = null; // what the server says of the file
     this.original = null;
+    this.first = null; // a small picture of the original
     this.current = null;
     this.patches = []; // fills that show now, the lowest first
     this.mask = null;
@@ -35,9 +36,10 @@ export class OpenPicture extends EventTarget {
     const bitmap = await this.#decode();
     this.width = bitmap.width;
     this.height = bitmap.height;
-    this.original = new Pyramid(bitmap);
+    this.original = Pyramid.from(bitmap);
     this.mask ??= new Plane(this.width, this.height);
     this.#renew({ x0: 0, y0: 0, x1: this.width, y1: this.height });
+    this.first ??= thumbnail(this.original);
   }
 
   /** Keep the bytes: the file on the disk may be moved or changed before the server needs them. */
@@ -71,11 +73,12 @@ export class OpenPicture extends EventTarget {
     this.unload();
     this.width = view.width;
     this.height = view.height;
-    this.original = new Pyramid(view);
+    this.original = Pyramid.from(view);
     this.mask = new Plane(this.width, this.height);
     this.done = [];
     this.undone = [];
     this.#renew({ x0: 0, y0: 0, x1: this.width, y1: this.height });
+    this.first = thumbnail(this.original);
     this.dispatchEvent(new Event("turned"));
   }
 
@@ -224,14 +227,8 @@ export class OpenPicture extends EventTarget {
     this.dispatchEvent(new CustomEvent("redraw", { detail: box }));
   }
 
-  thumbnail(side = 96) {
-    const source = this.current.top;
-    const scale = Math.min(1, side / Math.max(source.width, source.height));
-    const canvas = document.createElement("canvas");
-    canvas.width = Math.max(1, Math.round(source.width * scale));
-    canvas.height = Math.max(1, Math.round(source.height * scale));
-    canvas.getContext("2d").drawImage(source, 0, 0, canvas.width, canvas.height);
-    return canvas;
+  thumbnail() {
+    return thumbnail(this.current);
   }
 
   /** The mask's box as the server wants it: {blob, top, left, box}, or null if it is empty. */
@@ -241,6 +238,16 @@ export class OpenPicture extends EventTarget {
     const blob = await maskPng(plane.read(box), box.x1 - box.x0, box.y1 - box.y0);
     return { blob, top: box.y0, left: box.x0, box };
   }
+}
+
+function thumbnail(pyramid, side = 96) {
+  const source = pyramid.top;
+  const scale = Math.min(1, side / Math.max(source.width, source.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(source.width * scale));
+  canvas.height = Math.max(1, Math.round(source.height * scale));
+  canvas.getContext("2d").drawImage(source, 0, 0, canvas.width, canvas.height);
+  return canvas;
 }
 
 export function maskEntry(kind, plane, change) {

@@ -2,6 +2,7 @@
 // tiles. A tile is never changed once it is part of a change, so undoing swaps references.
 
 export const SIDE = 256;
+const STRIPE = 4; // width of the overlay's stripes [screen px]; a power of 2
 
 export class Plane {
   constructor(width, height, empty = 0) {
@@ -171,9 +172,10 @@ export class Plane {
 
   /**
    * Colour a piece of the screen: pixel (i, j) of `out` (Uint32, width wide) shows the plane at
-   * ((left + i - x) / zoom, (top + j - y) / zoom); `faint` colours what the limit keeps.
+   * ((left + i - x) / zoom, (top + j - y) / zoom); `faint` colours what the limit keeps,
+   * `stripes` every other of the diagonal stripes that can be seen on any picture.
    */
-  sample(out, width, height, { left, top, x, y, zoom, colors, faint = colors }) {
+  sample(out, width, height, { left, top, x, y, zoom, colors, faint = colors, stripes = colors }) {
     const { limit } = this;
     const columnTile = new Int32Array(width);
     const columnPlace = new Int32Array(width);
@@ -201,7 +203,8 @@ export class Plane {
         if (!tile) continue;
         const place = offset + columnPlace[i];
         const open = !limit || (allowed && allowed[place] !== limit.empty);
-        out[o] = (open ? colors : faint)[tile[place]];
+        const shown = (left + i + top + j) & STRIPE ? colors : stripes;
+        out[o] = (open ? shown : faint)[tile[place]];
       }
     }
   }

@@ -3,7 +3,7 @@
 const SMALLEST = 600; // longest side below which no smaller level is made [px]
 
 export class Pyramid {
-  /** `source`: ImageBitmap or canvas of full size; `own`: keep a copy that can be changed. */
+  /** `source`: a canvas of full size; so that two pyramids are scaled alike, it is never a bitmap. */
   constructor(source) {
     this.width = source.width;
     this.height = source.height;
@@ -20,10 +20,15 @@ export class Pyramid {
     return this.levels[this.levels.length - 1];
   }
 
-  /** A copy whose full size is a canvas. */
   copy() {
-    const canvas = new OffscreenCanvas(this.width, this.height);
-    canvas.getContext("2d").drawImage(this.levels[0], 0, 0);
+    return Pyramid.from(this.levels[0]);
+  }
+
+  /** From a bitmap or another canvas. */
+  static from(source) {
+    const canvas = new OffscreenCanvas(source.width, source.height);
+    canvas.getContext("2d").drawImage(source, 0, 0);
+    source.close?.();
     return new Pyramid(canvas);
   }
 
@@ -59,8 +64,7 @@ export class Pyramid {
   }
 
   close() {
-    this.levels[0].close?.();
-    for (const level of this.levels) if (!level.close) level.width = level.height = 0;
+    for (const level of this.levels) level.width = level.height = 0;
     this.levels = [];
   }
 }

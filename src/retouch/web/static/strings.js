@@ -14,7 +14,7 @@ const STRINGS = {
     variants: "Variants", variantsMore: "Fill with every network, side by side", keepNone: "Keep none",
     variantsNote: "A network always gives the same fill for the same hole; these are the fills of all networks at hand. Click on the one to keep.",
     oneVariant: "Only one network is at hand, and it always gives the same fill: there are no variants.",
-    variantsDone: "All variants are here: click on one to keep it.", waits: "waits",
+    variantsDone: "All variants are here: click on one to keep it.", waits: "waits", took: "{seconds} s",
     takeAway: "Take away instead of adding",
     dilate: "Widen the hole (px)", feather: "Soft edge (px)", auto: "Fill after each stroke",
     lossless: "Save without loss (PNG)", history: "History", start: "As opened",
@@ -50,12 +50,12 @@ const STRINGS = {
     hold: "Halten zeigt das Original", slider: "Vergleich mit Schieber", difference: "Unterschied zeigen",
     tools: "Werkzeuge", brush: "Pinsel", eraser: "Radierer", rectangle: "Rechteck", lasso: "Lasso", polygon: "Vieleck",
     select: "Ding auswählen", hand: "Bild verschieben", bucket: "Farbeimer", eyedropper: "Pipette",
-    size: "Pinselgröße", mask: "Maske", grow: "Wachsen", shrink: "Schrumpfen", invert: "Umkehren", clear: "Leeren",
+    size: "Pinselgröße", mask: "Maske", grow: "Größer", shrink: "Kleiner", invert: "Umkehren", clear: "Leeren",
     by: "um (px)", fill: "Füllen", fillNow: "Füllen (F)", cancel: "Abbrechen", network: "Netz",
     variants: "Varianten", variantsMore: "Mit allen Netzen füllen, nebeneinander", keepNone: "Keine behalten",
     variantsNote: "Ein Netz füllt dasselbe Loch immer gleich; dies sind die Füllungen aller vorhandenen Netze. Klicken Sie auf die, die bleiben soll.",
     oneVariant: "Nur ein Netz ist vorhanden, und es füllt immer gleich: Es gibt keine Varianten.",
-    variantsDone: "Alle Varianten sind da: Klicken Sie auf die, die bleiben soll.", waits: "wartet",
+    variantsDone: "Alle Varianten sind da: Klicken Sie auf die, die bleiben soll.", waits: "wartet", took: "{seconds} s",
     takeAway: "Wegnehmen statt hinzufügen",
     dilate: "Loch erweitern (px)", feather: "Weicher Rand (px)", auto: "Nach jedem Strich füllen",
     lossless: "Verlustfrei speichern (PNG)", history: "Verlauf", start: "Wie geöffnet",
@@ -100,8 +100,10 @@ const CLASSES = {
   },
 };
 
+const DIGITS = { maximumFractionDigits: 2, useGrouping: false };
 let current = STRINGS.en;
 let classes = {};
+let numbers = new Intl.NumberFormat("en", DIGITS);
 
 export const languages = Object.entries(STRINGS).map(([code, { language }]) => ({ code, language }));
 
@@ -109,6 +111,7 @@ export function setLanguage(code) {
   current = STRINGS[code] ?? STRINGS.en;
   classes = CLASSES[code] ?? {};
   document.documentElement.lang = STRINGS[code] ? code : "en";
+  numbers = new Intl.NumberFormat(document.documentElement.lang, DIGITS);
   for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
   for (const element of document.querySelectorAll("[data-l]")) {
     const keys = element.dataset.k ? ` (${element.dataset.k})` : "";
@@ -120,7 +123,8 @@ export function setLanguage(code) {
 /** A text with its {places} filled. */
 export function t(key, places = {}) {
   const text = current[key] ?? STRINGS.en[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (_, name) => places[name] ?? "");
+  const shown = (value) => (typeof value === "number" ? numbers.format(value) : (value ?? ""));
+  return text.replace(/\{(\w+)\}/g, (_, name) => shown(places[name]));
 }
 
 export function className(name) {

@@ -20,7 +20,7 @@ export class View {
     this.y = 0;
     this.fitted = true;
     this.compare = { mode: "none", split: 0.5 }; // none, original, slider, difference
-    this.overlay = null; // {plane, colors, faint: Uint32Array(256)}
+    this.overlay = null; // {plane, colors, faint?, stripes?: Uint32Array(256)}
     this.outline = null; // (context, view) => void
     this.stale = new Set();
     this.dirty = null;
@@ -175,10 +175,12 @@ export class View {
     context.fillRect(to + 1, 0, 1, this.height);
   }
 
-  /** |after - before|, four times brighter. */
+  /** |after - before|, four times brighter; both are scaled by themselves, so what is alike is black. */
   #difference(context, place) {
+    const before = new OffscreenCanvas(this.width, this.height);
+    this.doc.original.draw(before.getContext("2d"), place);
     context.globalCompositeOperation = "difference";
-    this.doc.original.draw(context, place);
+    context.drawImage(before, 0, 0);
     context.globalCompositeOperation = "lighter";
     for (let i = 0; i < 2; i++) context.drawImage(this.pictureLayer, 0, 0);
     context.globalCompositeOperation = "source-over";
@@ -199,12 +201,12 @@ export class View {
       context.clearRect(left, top, width, height);
       return;
     }
-    const { plane, colors, faint } = this.overlay;
+    const { plane, ...tables } = this.overlay;
     const image = context.createImageData(width, height);
     const { zoom } = this;
     const { x, y } = this.origin;
     const out = new Uint32Array(image.data.buffer);
-    plane.sample(out, width, height, { left, top, x, y, zoom, colors, faint });
+    plane.sample(out, width, height, { left, top, x, y, zoom, ...tables });
     context.putImageData(image, left, top);
   }
 
