@@ -44,8 +44,25 @@ def match_rim(fill: Pixels, image: Pixels, mask: Mask, *, reach: float = 8.0) ->
         image: The picture; only known pixels are used.
         mask: True = hole.
         reach: Distance at which the correction has fallen to 1/e [px].
+
+    Returns:
+        (h, w, 3): the corrected fill; outside the hole it is `fill`.
     """
-    holes = mask.view(np.uint8)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return fill
+    margin = int(6 * reach)  # more than the ring and the blur's radius: nothing beyond counts
+    near = (
+        slice(max(0, int(rows[0]) - margin), int(rows[-1]) + margin + 1),
+        slice(max(0, int(columns[0]) - margin), int(columns[-1]) + margin + 1),
+    )
+    result = fill.copy()
+    result[near] = _match_rim(fill[near], image[near], mask[near], reach)
+    return result
+
+
+def _match_rim(fill: Pixels, image: Pixels, mask: Mask, reach: float) -> Pixels:
+    holes = np.ascontiguousarray(mask).view(np.uint8)
     distance = cv2.distanceTransform(holes, cv2.DIST_L2, 3)
     outside = cv2.distanceTransform(1 - holes, cv2.DIST_L2, 3)
     ring = ((outside > 0) & (outside <= reach)).astype(np.float32)

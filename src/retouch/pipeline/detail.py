@@ -37,10 +37,9 @@ def transfer(small: Pixels, small_mask: Mask, image: Pixels, mask: Mask) -> Pixe
     smooth = np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC), np.float32)
     sources, targets = _cells(small_mask)
     if not len(sources) or not len(targets):
-        return np.clip(smooth, 0, 1, dtype=np.float32)
-    residual = np.where(mask[..., None], 0, image - smooth).astype(np.float32)
+        return np.clip(smooth, 0, 1, out=smooth)
     chosen = _match(small, sources, targets)
-    return np.clip(_paste(smooth, residual, targets, chosen, small_mask.shape), 0, 1)
+    return _paste(smooth, image, targets, chosen, small_mask.shape)
 
 
 def _cells(mask: Mask) -> tuple[np.ndarray, np.ndarray]:
@@ -92,11 +91,15 @@ def _patches(padded: Pixels, corners: np.ndarray) -> np.ndarray:
 
 
 def _paste(
-    smooth: Pixels, residual: Pixels, targets: np.ndarray, chosen: np.ndarray, small: tuple
+    smooth: Pixels, image: Pixels, targets: np.ndarray, chosen: np.ndarray, small: tuple
 ) -> Pixels:
+    """Add to each target what the picture has beyond the smooth one where it was chosen from.
+
+    Sources are wholly known, with a margin, so that no hole's content is read.
+    """
     h, w = smooth.shape[:2]
     down, across = h / small[0], w / small[1]
-    result = smooth.copy()
+    result = np.clip(smooth, 0, 1)
     side = (int(np.ceil(_CELL * down)), int(np.ceil(_CELL * across)))
     for (row, column), (from_row, from_column) in zip(targets, chosen, strict=True):
         top, left = round(row * down), round(column * across)
@@ -105,8 +108,7 @@ def _paste(
             min(round(from_column * across), w - side[1]),
         )
         tall, wide = min(side[0], h - top), min(side[1], w - left)
-        result[top : top + tall, left : left + wide] = (
-            smooth[top : top + tall, left : left + wide]
-            + residual[source[0] : source[0] + tall, source[1] : source[1] + wide]
-        )
+        goes = (slice(top, top + tall), slice(left, left + wide))
+        comes = (slice(source[0], source[0] + tall), slice(source[1], source[1] + wide))
+        result[goes] = (smooth[goes] + (image[comes] - smooth[comes])).clip(0, 1)
     return result
