@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.ndimage import convolve, map_coordinates
 from skimage import restoration
@@ -144,6 +145,13 @@ def network(tmp_path: Path) -> Path:
     path = tmp_path / "semnet-random.safetensors"
     files.save(path, header, models.build("semnet", **config).state_dict())
     return path
+
+
+def test_a_network_that_says_nothing_returns_the_blurred_picture():
+    network = models.build("semnet", task="deblur", channels=4, blocks=(1, 1, 1, 1))
+    torch.nn.init.zeros_(network.get_parameter("output.weight"))
+    image = torch.rand(1, 3, 16, 32)
+    assert torch.equal(network(image), image)
 
 
 def test_deblurring_is_evaluated_by_kind(pack: Path, tmp_path: Path):

@@ -152,7 +152,8 @@ def test_bf16_and_other_memory_orders_train(pictures: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # PyTorch's own
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # PyTorch's own
 @pytest.mark.parametrize("network", ["dilated", "structure"])
 def test_compiled_networks_train_alike(pictures: Path, tmp_path: Path, network: str):
     optim = {"warmup": 2, "critic_from": 2, "lr": 1e-4, "critic_lr": 1e-4}

@@ -62,8 +62,9 @@ def perceptual_terms(
     target: Tensor,
     contents: Collection[str],
     styles: Collection[str],
+    weights: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
-    """Compute all three terms of a picture with one pass of the features.
+    """Compute the terms of a picture with one pass of the features.
 
     Args:
         features: A `retouch.layers.vgg.VGG19`; None gives no terms.
@@ -71,19 +72,22 @@ def perceptual_terms(
         target: The truth, likewise; no gradient flows into it.
         contents: Layers of `content` and `unit_content`.
         styles: Layers of `style`.
+        weights: Of the terms by name: those of weight 0 are left out; None computes all.
 
     Returns:
         `content`, `unit_content` and `style`, each a scalar.
     """
-    if features is None:
+    wanted = [key for key in ("content", "unit_content", "style") if not weights or weights[key]]
+    if features is None or not wanted:
         return {}
     layers = {*contents, *styles}
     with torch.no_grad():
         truth = features(target, layers)
     found = features(prediction, layers)
     maps = {key: found[key] for key in contents}
-    return {
-        "content": content(maps, truth),
-        "unit_content": unit_content(maps, truth),
-        "style": style({key: found[key] for key in styles}, truth),
+    compute = {
+        "content": lambda: content(maps, truth),
+        "unit_content": lambda: unit_content(maps, truth),
+        "style": lambda: style({key: found[key] for key in styles}, truth),
     }
+    return {key: compute[key]() for key in wanted}

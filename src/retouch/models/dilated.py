@@ -206,7 +206,9 @@ class DilatedObjective(nn.Module):
             "adversarial": -(verdict * cells).mean() / batch.hole_share.clamp(min=1e-8),
         }
         contents, styles = self.config.content_layers, self.config.style_layers
-        return terms | perceptual_terms(self.features, composite, image, contents, styles)
+        return terms | perceptual_terms(
+            self.features, composite, image, contents, styles, self.config.weights
+        )
 
     def critic_terms(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Hinge loss per cell: a fake cell counts by its hole share, its rest half as real."""

@@ -15,8 +15,9 @@ Differences from the reference (each without effect on the numbers, unless said)
   - autocast reaches the snake blocks, only the scan itself insists on float32 (other rounding);
   - training: the critic gets no gradient from the generator's adversarial term (the reference,
     which forgets to freeze the critic, adds it to the critic's own);
-  - deblurring, of which no code was published: the same network with 3 channels in, no mask, and
-    an L1 term alone, with which Restormer, whose skeleton this is, was trained.
+  - deblurring, of which no code was published: the same network with 3 channels in and no mask,
+    whose output is added to the blurred picture, and an L1 term alone, both as in Restormer, whose
+    skeleton this is.
 """
 
 import math
@@ -232,9 +233,10 @@ class SEMNet(nn.Module):
             raise ValueError(f"task {self.config.task!r} got {'no' if mask is None else 'a'} mask")
         if image.shape[2] % 16 or image.shape[3] % 16:
             raise ValueError(f"height and width must be multiples of 16, got {image.shape[2:]}")
+        seen = image
         if mask is not None:
-            image = torch.cat([image.masked_fill(mask > 0, 1), mask], dim=1)  # holes are white
-        x = self.embed(image.permute(0, 2, 3, 1))  # (b, h, w, c)
+            seen = torch.cat([image.masked_fill(mask > 0, 1), mask], dim=1)  # holes are white
+        x = self.embed(seen.permute(0, 2, 3, 1))  # (b, h, w, c)
         skips: list[Tensor] = []
         for stage, down in zip(self.encoder, self.down, strict=True):
             x = stage(x)
@@ -243,7 +245,8 @@ class SEMNet(nn.Module):
         x = self.latent(x)  # (b, h/8, w/8, 8c)
         for up, reduce, stage in zip(self.up, self.reduce, self.decoder, strict=True):
             x = stage(reduce(torch.cat([unfold(up(x)), skips.pop()], dim=3)))
-        return (torch.tanh(self.output(x).permute(0, 3, 1, 2)) + 1) / 2
+        painted = torch.tanh(self.output(x).permute(0, 3, 1, 2))
+        return (painted + 1) / 2 if mask is not None else (image + painted).clamp(0, 1)
 
 
 _WEIGHTS = {"reconstruction": 1.0, "content": 0.1, "style": 250.0, "adversarial": 0.01}

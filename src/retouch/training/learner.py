@@ -211,12 +211,13 @@ class Learner:
         self.critics.requires_grad_(False)
         with self.fabric.autocast():
             terms: dict[str, Tensor] = self.objective.generator_terms(outputs, batch)
-        # Terms of weight 0 stay in the sum: under DDP every parameter must get a gradient. Not so
-        # the adversarial ones, which cost a pass through a critic.
+        # Terms of weight 0 stay in the sum of several processes: under DDP every parameter must get
+        # a gradient. Not so the adversarial ones, which cost a pass through a critic.
         paid = [
             value.float() * self.weights[key]
             for key, value in terms.items()
-            if adversarial or not key.startswith("adversarial")
+            if (adversarial or not key.startswith("adversarial"))
+            and (self.weights[key] or self.fabric.world_size > 1)
         ]
         self.fabric.backward(torch.stack(paid).sum() / count)
         self.critics.requires_grad_(True)

@@ -85,7 +85,7 @@ def to_batch(sample: Sample, device: torch.device, *, channels_last: bool = Fals
     """Bring stacked samples to a device, as floats in [0, 1]."""
 
     def picture(pixels: np.ndarray) -> torch.Tensor:
-        moved = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+        moved = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255)
         return moved if channels_last else moved.contiguous()
 
     mask = torch.from_numpy(sample.hole).to(device).unsqueeze(1).float()
