@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +15,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from retouch import models, segmentation
 from retouch.web.settings import Settings
+from retouch.weights import files as weight_files
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def client(tiny: Path, serve: Any) -> Iterator[httpx.Client]:
     with serve(Settings(network=tiny)) as client:
         yield client
+
+
+def save_small(network: str, path: Path, **changed: Any) -> Path:
+    """Write random weights of a reduced network, of either kind."""
+    facts: Any = (models if network in models.names() else segmentation).card(network)
+    config = {**facts.small, **changed}
+    state = facts.model(facts.config(**config)).state_dict()
+    weight_files.save(path, weight_files.Header(network=network, config=config), state)
+    return path
 
 
 def png(array: np.ndarray) -> bytes:
@@ -189,6 +203,44 @@ def test_a_session_is_rendered_by_the_decoder_alone(client: httpx.Client):
     assert not np.array_equal(fills[0], fills[1])
 
 
+@pytest.mark.parametrize(
+    ("labels", "advice"),
+    [
+        ("faces", "retouch weights add 79999_iter.pth"),
+        ("outdoor", "retouch weights import segmentation_OST_bic.pth --name outdoor-scenes"),
+        ("facades", "retouch train recipes/bisenet-cmp-facade-small.toml"),
+        ("street", "retouch train recipes/bisenet-camvid-small.toml"),
+    ],
+)
+def test_an_absent_segmenter_says_what_to_do(client: httpx.Client, labels: str, advice: str):
+    answer = client.post("/segment", files={"image": png(picture())}, data={"labels": labels})
+    assert answer.status_code == 422
+    assert advice in answer.json()["detail"]
+    recipe = re.search(r"recipes/\S+\.toml", advice)
+    assert recipe is None or (ROOT / recipe[0]).is_file()
+
+
+def test_a_segmenter_is_found_when_it_appears(client: httpx.Client, store: Path):
+    save_small("semantic", store / "semantic-bare.safetensors", segmenter="", labels="facades")
+    key = open_picture(client, picture())
+
+    def begin() -> dict[str, Any]:
+        files, data = {"mask": png(hole())}, {"picture": key, "network": "semantic-bare"}
+        return finished(client, client.post("/sessions", files=files, data=data).json())["value"]
+
+    before = begin()
+    assert not before["proposed"]
+    assert "bisenet-cmp-facade" in before["advice"]
+    path = save_small("bisenet", store / "bisenet-cmp-facade.safetensors", labels="facades")
+    after = begin()
+    assert after["proposed"]
+    assert after["advice"] is None
+    assert "window" in after["label_set"]["names"]
+    answer = client.post("/segment", files={"image": png(picture())}, data={"labels": "facades"})
+    assert answer.status_code == 200
+    path.unlink()
+
+
 def test_a_network_without_labels_says_so(client: httpx.Client):
     key = open_picture(client, picture())
     answer = client.post("/sessions", files={"mask": png(hole())}, data={"picture": key})
@@ -239,9 +291,6 @@ def test_nothing_that_is_sent_breaks_the_server(client: httpx.Client):
     answer = client.post("/segment", files={"image": png(picture())}, data={"labels": "cats"})
     assert answer.status_code == 422
     assert "faces" in answer.text
-    answer = client.post("/segment", files={"image": png(picture())}, data={"labels": "faces"})
-    assert answer.status_code == 422
-    assert "retouch weights add" in answer.text
     answer = client.post("/pictures/x/patches", files={"fill": png(picture())})
     assert answer.status_code == 404
     files = {"fill": png(picture())}

@@ -13,7 +13,7 @@ from torch import nn
 
 from retouch import models, segmentation
 from retouch.pictures import Picture
-from retouch.pipeline import compositing
+from retouch.pipeline import compositing, devices
 from retouch.pipeline.editing import EditingSession, segment
 from retouch.pipeline.holes import groups
 from retouch.pipeline.inpainter import FillOptions, Inpainter
@@ -85,6 +85,20 @@ def label_set(name: str) -> dict[str, Any]:
     """Describe a label set: names and colours by position."""
     found = segmentation.label_set(name)
     return {"name": name, "names": list(found.names), "colors": [list(c) for c in found.colors]}
+
+
+def advice(labels: str) -> str:
+    """Say how label maps of a set come to be proposed, where the store lacks the weights."""
+    name = segmenters.DEFAULTS[labels]
+    target = store.folder() / f"{name}.safetensors"
+    own = f"train it (retouch train recipes/{name}-small.toml) and copy its weights to {target}"
+    wanted = {
+        "faces": "get 79999_iter.pth of https://github.com/zllrunning/face-parsing.PyTorch, then"
+        " run `retouch weights add 79999_iter.pth`",
+        "outdoor": "get segmentation_OST_bic.pth of https://github.com/xinntao/SFTGAN, then run"
+        f" `retouch weights import segmentation_OST_bic.pth --name {name}`",
+    }
+    return f"no network that labels {labels} is at hand ({name}): {wanted.get(labels, own)}"
 
 
 class Engine:
@@ -178,6 +192,11 @@ class Engine:
     ) -> EditingSession:
         """Encode for semantic editing."""
         inpainter = self.inpainter(network)
+        guided: Any = inpainter.network
+        if inpainter.card.labels and guided.segmenter is None:  # it may have been added since
+            segmenters.attach(guided)
+            if guided.segmenter is not None:
+                guided.segmenter.to(inpainter.device)
         with self._watched(job, inpainter, mask):
             return EditingSession(inpainter, picture, mask, options)
 
@@ -185,14 +204,18 @@ class Engine:
         """Load the network that proposes label maps of a label set.
 
         Raises:
-            MissingWeightsError: If the store does not hold its weights.
-            WeightsError: If no network is known for this set.
+            WeightsError: If no network is known for this set, or the store does not hold its
+                weights; the message says what to do.
         """
         if labels not in segmenters.DEFAULTS:
             known = ", ".join(segmenters.DEFAULTS)
             raise files.WeightsError(f"no network labels {labels[:40]!r}; there are {known}")
         if labels not in self._segmenters:
-            self._segmenters[labels] = segmenters.load(segmenters.DEFAULTS[labels], labels)
+            try:
+                loaded = segmenters.load(segmenters.DEFAULTS[labels], labels)
+            except (store.MissingWeightsError, store.StoreError):
+                raise files.WeightsError(advice(labels)) from None
+            self._segmenters[labels] = loaded.to(devices.choose(self.device))
         return self._segmenters[labels]
 
     def segment(self, picture: Picture, labels: str) -> NDArray[np.uint8]:

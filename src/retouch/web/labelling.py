@@ -43,7 +43,7 @@ async def begin_session(request: Request) -> JobOut:
 
 def _session_out(desk: Desk, picture: str, opened: Any, session: Any) -> SessionOut:
     from retouch.web import documents
-    from retouch.web.engine import Editing, label_set
+    from retouch.web.engine import Editing, advice, label_set
 
     editing = Editing(session=session, picture_key=picture, network="")
     key = desk.shelf.put(editing, session.nbytes)
@@ -58,6 +58,7 @@ def _session_out(desk: Desk, picture: str, opened: Any, session: Any) -> Session
             "width": box.width,
             "height": box.height,
             "proposed": session.proposed,
+            "advice": None if session.proposed else advice(session.label_set.name),
             "label_set": label_set(session.label_set.name),
             "labels": f"{API}/sessions/{key}/labels",
             "coarse": keep(desk, picture, opened, coarse).model_dump(),

@@ -142,6 +142,7 @@ class SessionOut(BaseModel):
     width: int
     height: int
     proposed: bool = Field(description="Whether a network has labelled the picture.")
+    advice: str | None = Field(description="If not: how it comes that one does.")
     label_set: LabelSetOut
     labels: str = Field(description="Address of the proposed map, an indexed PNG.")
     coarse: PatchOut = Field(description="What the first stage fills, before any labels.")
