@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from retouch.layers.normalization import instance_norm
+
 
 class DilatedResidualBlock(nn.Module):
     """x + norm(conv(relu(norm(dilated conv(x))))): 3x3, dilation 2, instance norm without scale.
@@ -28,4 +30,4 @@ def _padded(x: Tensor, size: int) -> Tensor:
 
 
 def _normalised(x: Tensor) -> Tensor:
-    return F.instance_norm(x) if x.shape[-2] * x.shape[-1] > 1 else x
+    return instance_norm(x) if x.shape[-2] * x.shape[-1] > 1 else x

@@ -37,7 +37,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["causal_conv", "causal_conv_reference", "selective_scan", "selective_scan_reference"]
+__all__ = [
+    "causal_conv",
+    "causal_conv_reference",
+    "numba_is_installed",
+    "selective_scan",
+    "selective_scan_reference",
+]
 
 TILE = 32
 """Steps between two states that the kernels keep for their backward pass."""
@@ -241,13 +247,14 @@ def _exporting() -> bool:
 
 
 @lru_cache
-def _numba_is_installed() -> bool:
+def numba_is_installed() -> bool:
+    """Whether there can be CPU kernels."""
     return importlib.util.find_spec("numba") is not None
 
 
 @torch.compiler.assume_constant_result
 def _has_kernels() -> bool:
-    return _numba_is_installed() and not torch.onnx.is_in_onnx_export()
+    return numba_is_installed() and not torch.onnx.is_in_onnx_export()
 
 
 @torch.library.custom_op("retouch::selective_scan", mutates_args=())

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retouch.layers.normalization import instance_norm
 from retouch.models._card import Card, Official
 from retouch.models._semantic_objective import (
     SemanticObjective,
@@ -174,7 +175,7 @@ class SPADE(nn.Module):
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
         hidden = functional.relu(self.shared(guide))
-        return functional.instance_norm(x) * (1 + self.scale(hidden)) + self.shift(hidden)
+        return instance_norm(x) * (1 + self.scale(hidden)) + self.shift(hidden)
 
 
 class SPADEBlock(nn.Module):

@@ -95,25 +95,26 @@ def attention_transfer(low: Tensor, high: Tensor, mask: Tensor, kernel: int) -> 
     h, w = high.shape[-2:]
     wide = torch.promote_types(high.dtype, torch.float32)
     holes = F.interpolate(mask.to(wide), size=(h, w), mode="bilinear", align_corners=True)
-    touched = F.max_pool2d(holes, kernel, stride=1, padding=kernel // 2) > 0
-    usable = (~touched).flatten(2).to(wide)  # (b, 1, n), n = h*w
-    queries = F.unfold(high, kernel, padding=kernel // 2).transpose(1, 2)  # (b, n, c'*k*k)
+    touched = F.max_pool2d(holes, kernel, stride=1, padding=kernel // 2)
+    usable = (touched <= 0).flatten(2).to(wide)  # (b, 1, n), n = h*w
+    queries = F.unfold(high, kernel, padding=kernel // 2).transpose(1, 2).contiguous()  # per block
     norm = torch.linalg.vector_norm(queries, dim=2, keepdim=True, dtype=wide).clamp(min=1e-4)
-    keys = (queries / norm).transpose(1, 2) * (usable * _SHARPNESS)  # (b, c'*k*k, n)
-    patches = F.unfold(low, 4, stride=2, padding=1).transpose(1, 2)  # (b, n, c*16)
-    values = patches * usable.transpose(1, 2)
+    keys = ((queries / norm).transpose(1, 2) * (usable * _SHARPNESS)).to(queries.dtype).contiguous()
+    patches = F.unfold(low, 4, stride=2, padding=1).transpose(1, 2).contiguous()  # (b, n, c*16)
+    values = patches * usable.transpose(1, 2).to(low.dtype)
     floor = _FLOOR * (patches - values).sum(1, keepdim=True, dtype=wide)  # (b, 1, c*16)
 
     def attended(part: Tensor) -> Tensor:
-        scores = torch.softmax((part @ keys.to(part.dtype)).to(wide), dim=2)
-        return scores.clamp(min=_FLOOR).to(low.dtype) @ values.to(low.dtype) + floor
+        scores = part @ keys
+        if scores.dtype.itemsize == 2 and not torch.is_grad_enabled():
+            return torch.softmax(scores, dim=2) @ values  # the floors are lost in the rounding
+        weights = torch.softmax(scores.to(wide), dim=2).clamp(min=_FLOOR)
+        return weights.to(low.dtype) @ values + floor
 
     # Rows of the softmax do not depend on each other. A graph keeps all scores anyway.
-    rows = h * w
-    if not torch.is_grad_enabled():
-        rows = max(1, _BLOCK // (low.shape[0] * h * w))
-    blocks = [attended(part) for part in queries.split(rows, dim=1)]
-    joined = torch.cat(blocks, dim=1).transpose(1, 2)  # (b, c*16, n)
+    rows = h * w if torch.is_grad_enabled() else max(1, _BLOCK // (low.shape[0] * h * w))
+    parts = queries.split(rows, dim=1) if rows < h * w else (queries,)
+    joined = torch.cat([attended(part) for part in parts], dim=1).transpose(1, 2)  # (b, c*16, n)
     return (F.fold(joined, low.shape[-2:], 4, stride=2, padding=1) / 4).to(low.dtype)
 
 

@@ -25,6 +25,7 @@ from retouch.critics import frozen
 from retouch.data.batch import Batch
 from retouch.data.edges import edges, sobel
 from retouch.layers.attention import attend, attend_patches
+from retouch.layers.normalization import InstanceNorm2d
 from retouch.layers.spectral import SpectralConv2d
 from retouch.losses import structure as losses
 from retouch.losses.adversarial import Kind, critic_loss, generator_loss
@@ -83,7 +84,7 @@ class Unit(nn.Module):
         self.conv = nn.Conv2d(
             inputs, outputs, kernel, stride, margin, dilation, padding_mode="reflect"
         )
-        self.norm = nn.InstanceNorm2d(outputs, eps=1e-6, affine=True)
+        self.norm = InstanceNorm2d(outputs, eps=1e-6, affine=True)
         self.activation = activation or nn.Identity()
         _start(self.conv)
 
@@ -97,7 +98,7 @@ class Up(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int = 4) -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(inputs, outputs, kernel, 2, padding=(kernel - 2) // 2)
-        self.norm = nn.InstanceNorm2d(outputs, eps=1e-6, affine=True)
+        self.norm = InstanceNorm2d(outputs, eps=1e-6, affine=True)
         _start(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class Deblurrer:
     """Takes motion blur out of pictures with one network.
 
     Args:
-        network: In evaluation mode; `forward(image)`.
+        network: `forward(image)`; a copy of it is prepared and kept.
         header: What its weight file says; its config's `task` is `deblur`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: `bf16` is faster where the processor computes in it; `auto` uses it there.
@@ -49,7 +49,7 @@ class Deblurrer:
         self.card = models.card(header.network)
         self.device = devices.choose(device)
         self.bf16 = devices.computes_in_bf16(self.device, precision)
-        self.network = network.eval().to(self.device)
+        self.network = devices.prepare(network, self.device, bf16=self.bf16)
 
     @classmethod
     def load(

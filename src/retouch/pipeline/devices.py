@@ -1,9 +1,14 @@
-"""Where a network runs and in which precision."""
+"""Where a network runs, in which precision, and how it is made ready for that."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from torch import nn
+
+from retouch.layers.lookup import Lookup
+from retouch.layers.spectral import fold_spectral
 
 Precision = Literal["auto", "float32", "bf16"]
 
@@ -43,6 +48,33 @@ def computes_in_bf16(device: torch.device, precision: Precision) -> bool:
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def autocast(device: torch.device, bf16: bool) -> "torch.autocast | nullcontext[None]":
+def prepare(network: nn.Module, device: torch.device, *, bf16: bool) -> nn.Module:
+    """Make a copy of a network that is only run: all that is done for its speed is done here.
+
+    Spectral norms are folded into their kernels, maps are stored pixel by pixel (channels_last,
+    the layout that convolutions compute in), and the weights that bf16 computes with are stored in
+    it, so that no pass converts them again.
+
+    Args:
+        network: Of any kind; it is left alone.
+        device: Where the copy lies.
+        bf16: Whether it will run inside `autocast(device, True)`, as it then must.
+
+    Returns:
+        A network of the same class, in evaluation mode.
+    """
+    ready = fold_spectral(network).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    for module in ready.modules() if bf16 else ():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            module.to(torch.bfloat16)
+    return ready.requires_grad_(False)
+
+
+@contextmanager
+def autocast(device: torch.device, bf16: bool) -> Iterator[None]:
     """Context in which a network runs."""
-    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+    if not bf16:
+        yield
+        return
+    with torch.autocast(device.type, torch.bfloat16), Lookup():
+        yield

@@ -50,7 +50,7 @@ class Inpainter:
     """Fills holes of pictures with one network.
 
     Args:
-        network: In evaluation mode.
+        network: Of the kind that the header names; a copy of it is prepared and kept.
         header: What its weight file says.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: `bf16` is twice as fast where the processor computes in it; `auto` uses it there.
@@ -75,7 +75,7 @@ class Inpainter:
         self.card = models.card(header.network)
         self.device = devices.choose(device)
         self.bf16 = devices.computes_in_bf16(self.device, precision)
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.network = devices.prepare(network, self.device, bf16=self.bf16)
 
     @classmethod
     def load(
