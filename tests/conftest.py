@@ -1,13 +1,17 @@
 """Fixtures for all tests."""
 
 import importlib.util
+import io
 import json
-from collections.abc import Generator
+import tarfile
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +78,23 @@ class Parity:
         """max|a-b| / max|b|."""
         truth = truth.double()
         return float((found.double() - truth).abs().max() / truth.abs().max())
+
+
+@pytest.fixture(scope="session")
+def faces(shared: Path) -> Callable[[int, int], Tensor]:
+    """Real pictures to learn by heart: `faces(count, side)`, (count, 3, side, side) in [0, 1]."""
+
+    def first(count: int, side: int) -> Tensor:
+        found: list[np.ndarray] = []
+        with tarfile.open(shared / "data" / "celebamask_mini" / "train-000.tar") as archive:
+            for key in sorted(name for name in archive.getnames() if name.endswith(".jpg"))[:count]:
+                file = archive.extractfile(key)
+                assert file is not None
+                picture = Image.open(io.BytesIO(file.read()))
+                found.append(np.array(picture.resize((side, side), Image.Resampling.BOX)))
+        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).float() / 255
+
+    return first
 
 
 @pytest.fixture(scope="session")

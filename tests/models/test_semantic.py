@@ -401,7 +401,7 @@ def freeform(count: int, share: float) -> Tensor:
 
 
 @pytest.mark.slow
-def test_overfits_four_pictures(shared: Path):
+def test_overfits_four_pictures(shared: Path, record_property):
     image, labels = faces(shared, 4)
     mask = freeform(4, 0.25)
     network = Semantic(SemanticConfig(channels=8, hidden=16)).train()
@@ -420,4 +420,5 @@ def test_overfits_four_pictures(shared: Path):
         assert outputs.fine is not None
         error = (outputs.fine.detach() - image).square() * mask
         psnr = -10 * float((error.sum() / mask.sum() / 3).log10())
+    record_property("psnr", psnr)
     assert psnr > 28, f"{psnr:.2f} dB"

@@ -373,7 +373,7 @@ def free_form_holes(count: int, side: int, share: float) -> Tensor:
 
 
 @pytest.mark.slow
-def test_overfits_four_pictures():
+def test_overfits_four_pictures(record_property):
     torch.manual_seed(0)
     image, mask = smooth_pictures(4, 64), free_form_holes(4, 64, 0.25)
     network = SEMNet(SEMNetConfig(channels=16, blocks=(1, 1, 1, 1)))
@@ -392,4 +392,5 @@ def test_overfits_four_pictures():
         objective.generator_terms(outputs, batch)["reconstruction"].backward()
         optimizer.step()
         schedule.step()
+    record_property("psnr", quality)
     assert quality > 28

@@ -1,11 +1,9 @@
 """VGG-19 feature maps for perceptual and style losses.
 
-Two public files hold the same network (Simonyan & Zisserman 2014, arXiv:1409.1556): torchvision's
-`vgg19-dcbb9e9d.pth` and the
-file with each channel scaled to unit mean activation (Gatys et al. 2016). They differ by a positive
-factor per
-channel, so a loss weight found with one does not carry over to the other: `RATIO` records the
-factors by layer.
+Two public files hold a VGG-19 (Simonyan & Zisserman 2014, arXiv:1409.1556): torchvision's
+`vgg19-dcbb9e9d.pth`, and the authors' own with each channel scaled to unit mean activation (Gatys et
+al. 2016). A loss weight found with one does not carry over to the other:
+`retouch.training.calibration` has the factors.
 """
 
 from collections.abc import Iterable, Mapping

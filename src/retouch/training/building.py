@@ -9,6 +9,7 @@ from torch import nn
 
 from retouch import models, recipe, segmentation
 from retouch.layers.vgg import VGG19
+from retouch.training import calibration
 from retouch.training.config import TrainConfig
 from retouch.training.errors import TrainingError
 from retouch.weights import files, official, segmenters, store
@@ -53,6 +54,9 @@ def network(config: TrainConfig) -> nn.Module:
 def objective(config: TrainConfig) -> nn.Module:
     """Build the objective, with VGG-19 if the recipe names its file.
 
+    Published weights of content and style are fitted to the file (`retouch.training.calibration`);
+    weights that the recipe gives are taken as they are.
+
     Raises:
         RecipeError: If `config.objective` does not fit the objective's config.
         TrainingError: If `config.objective_of` is no network.
@@ -66,14 +70,21 @@ def objective(config: TrainConfig) -> nn.Module:
         raise recipe.RecipeError(
             f"recipe: objective.weights has no {sorted(unknown)}; there are {known}"
         )
+    features = _features(config)
+    if features is not None:
+        name = config.objective_of or config.network
+        published = calibration.calibrated(name, published, features.scaling)
     given["weights"] = published | given.get("weights", {})
     settings = recipe.structure(given, facts.objective_config, where="recipe: objective")
-    features = None
-    if config.features:
-        path = Path(config.features)
-        path = path if path.is_file() else store.path(config.features)
-        features = VGG19.from_state(official.read(path))
     return facts.objective(settings, features)
+
+
+def _features(config: TrainConfig) -> VGG19 | None:
+    if not config.features:
+        return None
+    path = Path(config.features)
+    path = path if path.is_file() else store.path(config.features)
+    return VGG19.from_state(official.read(path))
 
 
 def _painter(key: str, name: str, others: Sequence[str] = ()) -> Any:
