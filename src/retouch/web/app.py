@@ -38,7 +38,9 @@ def create_app(settings: Settings = Settings()) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         numbers = Metrics()
         make = _engine_maker(settings)
-        office = Office(settings.devices, make, settings.queue, _is_mistake, numbers.job)
+        office = Office(
+            settings.devices, make, settings.queue, _is_mistake, numbers.job, settings.together
+        )
         desk = Desk(settings, office, Shelf(settings.memory, settings.idle), numbers)
         app.state.desk = desk
         office.start()

@@ -1,8 +1,9 @@
 """The worker's side: networks of one device, fills, label maps. Importing it imports PyTorch."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from retouch.pipeline.editing import EditingSession, segment
 from retouch.pipeline.holes import groups
 from retouch.pipeline.inpainter import FillOptions, Inpainter
 from retouch.pipeline.selecting import Click, Selector, check
+from retouch.web.batching import Meeting, Watch
 from retouch.web.documents import OpenPicture, Patch, cut
-from retouch.web.jobs import Job
+from retouch.web.jobs import Cancelled, Job
 from retouch.web.schema import Point
 from retouch.web.settings import Settings
 from retouch.weights import files, named, segmenters, store
@@ -115,7 +117,9 @@ class Engine:
         self._loaded: OrderedDict[str, Inpainter] = OrderedDict()
         self._segmenters: dict[str, nn.Module] = {}
         self._selector: Selector | None = None
-        self._watch: _Watch | None = None
+        self._watches: Sequence[Watch] = ()
+        self._meeting: Meeting | None = None
+        self._lock = threading.Lock()
         self._warm()
 
     def _warm(self) -> None:
@@ -134,7 +138,10 @@ class Engine:
         Raises:
             WeightsError: If clients may not ask for it.
         """
-        name = name or default(self.settings)
+        with self._lock:
+            return self._find(name or default(self.settings))
+
+    def _find(self, name: str) -> Inpainter:
         if name in self._loaded:
             self._loaded.move_to_end(name)
             return self._loaded[name]
@@ -166,7 +173,11 @@ class Engine:
     ) -> Picture:
         """Fill, telling the job how far it is; a cancelled job ends at the next layer."""
         inpainter = self.inpainter(network)
-        with self._watched(job, inpainter, mask):
+        watch = _watch(job, inpainter, mask)
+        if self._meeting is not None:
+            seated = self._meeting.seat(inpainter, watch)
+            return seated.fill_picture(picture, mask, options, labels=labels)
+        with self._watching([watch]):
             return inpainter.fill_picture(picture, mask, options, labels=labels)
 
     def fill_part(
@@ -197,7 +208,7 @@ class Engine:
             segmenters.attach(guided)
             if guided.segmenter is not None:
                 guided.segmenter.to(inpainter.device)
-        with self._watched(job, inpainter, mask):
+        with self._watching([_watch(job, inpainter, mask)]):
             return EditingSession(inpainter, picture, mask, options)
 
     def segmenter(self, labels: str) -> nn.Module:
@@ -243,31 +254,36 @@ class Engine:
         return self._selector.select(scene, state, clicks)
 
     @contextmanager
-    def _watched(self, job: Job, inpainter: Inpainter, mask: NDArray[np.bool_]) -> Iterator[None]:
-        layers = sum(1 for m in inpainter.network.modules() if not list(m.children()))
-        passes = len(groups(mask, inpainter.card.working_size))
-        self._watch = _Watch(job, max(1, layers * passes))
+    def meet(self, attendees: int) -> Iterator[Meeting]:
+        """Run the passes of several fills together."""
+        self._meeting = Meeting(attendees, self._watching)
+        try:
+            yield self._meeting
+        finally:
+            self._meeting = None
+
+    @contextmanager
+    def _watching(self, watches: Sequence[Watch]) -> Iterator[None]:
+        self._watches = watches
         try:
             yield
         finally:
-            self._watch = None
+            self._watches = ()
 
     def _step(self, *_: object) -> None:
-        if self._watch is not None:
-            self._watch.step()
+        """Before each layer: a pass goes on as long as anybody wants it."""
+        wanted = not self._watches
+        for watch in self._watches:
+            with suppress(Cancelled):
+                watch.step()
+                wanted = True
+        if not wanted:
+            raise Cancelled
 
 
-class _Watch:
-    """Counts the layers that a job has run."""
-
-    def __init__(self, job: Job, total: int) -> None:
-        self.job = job
-        self.total = total
-        self.done = 0
-
-    def step(self) -> None:
-        self.done += 1
-        self.job.advance(min(0.97, self.done / self.total))
+def _watch(job: Job, inpainter: Inpainter, mask: NDArray[np.bool_]) -> Watch:
+    layers = sum(1 for m in inpainter.network.modules() if not list(m.children()))
+    return Watch(job, layers * len(groups(mask, inpainter.card.working_size)))
 
 
 def is_mistake(error: BaseException) -> bool:

@@ -1,8 +1,10 @@
 """`/fill` and `/segment`: a picture comes, an answer goes, nothing is kept."""
 
+import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +91,7 @@ class _Order:
     mask: UploadFile | bytes | None
     labels: UploadFile | bytes | None
     name: str
+    alike: Hashable
     close: Callable[[], None] = lambda: None
 
 
@@ -130,7 +133,7 @@ async def fill(request: Request) -> Response:
             reply = _fill(desk, order, job, engine)
             return Stored(desk.shelf.put(reply, len(reply.body))) if follows else reply
 
-        job = slot.submit("fill", work, order.close)
+        job = slot.submit("fill", work, order.close, order.alike)
     if follows:
         return JSONResponse(job_out(job, desk).model_dump(), 202)
     reply: Reply = await awaited(request, desk, job)
@@ -203,9 +206,11 @@ async def _order(request: Request) -> _Order:
             raise HTTPException(400, "the body is no JSON") from None
         body = checked(FillJson, given)
         options = FillOptions(**{k: getattr(body, k) for k in FillOptions.model_fields})
+        image = _decoded(body.image, "image") or b""
         return _Order(
             options=options,
-            image=_decoded(body.image, "image") or b"",
+            image=image,
+            alike=await asyncio.to_thread(_alike, options, image),
             mask=_decoded(body.mask, "mask"),
             labels=_decoded(body.labels, "labels"),
             name="filled",
@@ -213,14 +218,28 @@ async def _order(request: Request) -> _Order:
     form = await read_form(request)
     with _closing_on_error(form):
         image = needed(form, "image")
+        options = fields(form, FillOptions, _FILES)
         return _Order(
-            options=fields(form, FillOptions, _FILES),
+            options=options,
+            alike=await asyncio.to_thread(_alike, options, image),
             image=image,
             mask=upload(form, "mask"),
             labels=upload(form, "labels"),
             name=plain_name(image.filename).rpartition(".")[0],
             close=lambda: close(form),
         )
+
+
+def _alike(options: FillOptions, image: UploadFile | bytes) -> Hashable:
+    """What fills that are run together have in common: the network and the picture's size."""
+    from PIL import Image
+
+    stream = io.BytesIO(image) if isinstance(image, bytes) else image.file
+    try:
+        with Image.open(stream, formats=("JPEG", "PNG", "WEBP", "TIFF", "BMP")) as opened:
+            return options.network, opened.size
+    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
+        return None  # whoever reads it tells what is wrong
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import math
-import queue
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -41,6 +42,8 @@ class Job:
     loop: asyncio.AbstractEventLoop
     cleanup: Callable[[], None] = lambda: None
     """Called once when the job is over, whatever became of it."""
+    alike: Hashable = None
+    """Jobs of which this is equal (and not None) may be done together."""
     key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     state: State = "queued"
     progress: float = 0.0
@@ -106,10 +109,11 @@ class Slot:
         kind: str,
         work: Callable[[Job, Any], Any],
         cleanup: Callable[[], None] = lambda: None,
+        alike: Hashable = None,
     ) -> Job:
         """Queue a job in this place; `cleanup` is called when it is over, in any case."""
         self._open = False
-        job = Job(kind, work, asyncio.get_running_loop(), cleanup)
+        job = Job(kind, work, asyncio.get_running_loop(), cleanup, alike)
         self._office.enqueue(job)
         return job
 
@@ -123,6 +127,7 @@ class Office:
         places: Jobs that may wait or run.
         is_mistake: Whether an exception is the client's mistake; its text is then shown.
         on_end: Called in the worker's thread with each job that is over.
+        together: Jobs that are alike and may be done at the same time by one worker.
     """
 
     def __init__(
@@ -132,7 +137,9 @@ class Office:
         places: int,
         is_mistake: Callable[[BaseException], bool],
         on_end: "Callable[[Job], None]" = lambda job: None,
+        together: int = 1,
     ) -> None:
+        self.together = together
         self.places = places
         self.taken = 0
         self.ready = False
@@ -146,7 +153,8 @@ class Office:
         self._is_mistake = is_mistake
         self._on_end = on_end
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._waiting: deque[Job | None] = deque()
+        self._arrived = threading.Condition()
         self._threads = [
             threading.Thread(target=self._serve, args=(device,), name=f"worker-{device}")
             for device in devices
@@ -163,7 +171,7 @@ class Office:
         for job in list(self.jobs.values()):
             job.unwanted.set()
         for _ in self._threads:
-            self._queue.put(None)
+            self._put(None)
 
     def slot(self) -> Slot:
         """Take a place.
@@ -188,7 +196,7 @@ class Office:
         for key in done[: max(0, len(done) - _KEPT)]:
             del self.jobs[key]
         self.jobs[job.key] = job
-        self._queue.put(job)
+        self._put(job)
 
     def cancel(self, job: Job) -> None:
         """Take a waiting job out, or end a running one at its next step."""
@@ -210,16 +218,60 @@ class Office:
         except Exception as error:
             logger.exception("no engine on %s", device)
             self.broken = str(error) if self._is_mistake(error) else type(error).__name__
-        while (job := self._queue.get()) is not None:
-            if engine is None:
-                job.error, job.mistake = f"nothing can be filled: {self.broken}", False
-                self._end(job, "failed", 0.0)
-            elif job.state == "cancelled" or job.unwanted.is_set():
-                self._end(job, "cancelled", 0.0)
-            else:
+        name = threading.current_thread().name
+        with ThreadPoolExecutor(self.together, f"{name}-fill") as helpers:
+            while jobs := self._take():
+                if len(jobs) == 1:
+                    self._do(jobs[0], engine)
+                else:
+                    self._do_together(jobs, engine, helpers)
+
+    def _put(self, job: Job | None) -> None:
+        with self._arrived:
+            self._waiting.append(job)
+            self._arrived.notify()
+
+    def _take(self) -> list[Job]:
+        """Wait for a job; take those that are like it out of the queue too. Empty: go home."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._waiting)
+            first = self._waiting.popleft()
+            if first is None:
+                return []
+            taken = [first]
+            if first.alike is not None:
+                others = [job for job in self._waiting if job and job.alike == first.alike]
+                taken += others[: self.together - 1]
+                for job in taken[1:]:
+                    self._waiting.remove(job)
+            return taken
+
+    def _do_together(self, jobs: list[Job], engine: Any, helpers: ThreadPoolExecutor) -> None:
+        if engine is None:
+            for job in jobs:
                 self._do(job, engine)
+            return
+        with engine.meet(len(jobs)) as meeting:
+
+            def attend(job: Job) -> None:
+                try:
+                    self._do(job, engine)
+                finally:
+                    meeting.leave()
+
+            futures = [helpers.submit(attend, job) for job in jobs]
+            meeting.lead()
+            for future in futures:
+                future.result()
 
     def _do(self, job: Job, engine: Any) -> None:
+        if engine is None:
+            job.error, job.mistake = f"nothing can be filled: {self.broken}", False
+            self._end(job, "failed", 0.0)
+            return
+        if job.state == "cancelled" or job.unwanted.is_set():
+            self._end(job, "cancelled", 0.0)
+            return
         job.state = "running"
         job.loop.call_soon_threadsafe(job.notify)
         started = time.monotonic()

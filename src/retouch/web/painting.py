@@ -142,7 +142,7 @@ async def fill_part(request: Request, key: str) -> JobOut:
             patch = engine.fill_part(job, opened, keys, mask, options.network, core)
             return keep(desk, key, opened, patch)
 
-        job = slot.submit("fill_part", work)
+        job = slot.submit("fill_part", work, alike=(options.network, opened.picture.size))
     return job_out(job, desk)
 
 

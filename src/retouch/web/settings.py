@@ -34,11 +34,13 @@ class Settings:
     """A picture or session that nobody asked for in this time is forgotten [s]."""
     queue: int = 16
     """Jobs that may wait or run; more are answered with 429."""
+    together: int = 4
+    """Fills of pictures of one size that one worker does at once, batching the network's passes."""
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and not self.token:
             raise ValueError(f"a token is needed to listen on {self.host!r}")
-        for name in ("max_upload", "max_pixels", "memory", "queue"):
+        for name in ("max_upload", "max_pixels", "memory", "queue", "together"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
