@@ -1,6 +1,9 @@
 """What every network promises. A new file in `models/` is tested here without an edit."""
 
+import inspect
 import itertools
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,12 @@ def example(name: str, count: int = 2) -> tuple[Tensor, Tensor]:
     for index in range(count):
         mask[index, :, side // 4 : side // 2 + index, side // 4 : side // 2 + 2 * index] = 1
     return image, mask
+
+
+def test_is_one_file_that_can_be_read_beside_the_paper(name: str):
+    path = Path(inspect.getfile(models.card(name).model))
+    assert path.name == f"{name}.py"
+    assert len(path.read_text("utf-8").splitlines()) < 400
 
 
 def test_keeps_shape_dtype_and_range(name: str):
@@ -130,6 +139,41 @@ def test_bf16_stays_close_to_float32(name: str):
             rough = network(image, mask)
     assert rough.float().isfinite().all()
     assert (exact - rough.float()).abs().mean() < 0.02
+
+
+@pytest.mark.slow  # 10 to 30 s each, most of it the C++ compiler's
+def test_compiles_as_one_graph(name: str):
+    if shutil.which("c++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    network = small(name)
+    image, mask = example(name)
+    torch.compiler.reset()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = network(image, mask)
+        found = torch.compile(network, fullgraph=True)(image, mask)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow  # 5 to 30 s each
+def test_runs_as_an_onnx_file(name: str, tmp_path: Path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network = small(name)
+    image, mask = example(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(network, (image, mask), dynamo=True, verbose=False)
+    assert program is not None
+    program.save(str(tmp_path / "network.onnx"))
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"]
+    )
+    names = [given.name for given in session.get_inputs()]
+    (found,) = session.run(None, dict(zip(names, (image.numpy(), mask.numpy()), strict=True)))
+    with torch.inference_mode():
+        expected = network(image, mask)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-4)
 
 
 def test_card_is_complete(name: str):

@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from retouch.data import edges as edges_module
 from retouch.data.edges import GRAY, canny, edges, sobel
 
 
@@ -156,3 +157,17 @@ def test_edges_keep_dtype_and_carry_no_gradient():
 def test_edges_are_traced_as_one_operator():
     image, mask = torch.rand(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
     torch.library.opcheck(torch.ops.retouch.canny.default, (image, mask, 1.5))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_form_for_graphs_finds_the_same_edges(seed: int):
+    rng = np.random.default_rng(seed)
+    h, w = rng.integers(30, 90, 2)
+    pixels = rng.integers(0, 256, (2, h // 4 + 1, w // 4 + 1, 3)).repeat(4, 1).repeat(4, 2)
+    image = torch.from_numpy(pixels[:, :h, :w]).permute(0, 3, 1, 2).float() / 255
+    mask = torch.zeros(2, 1, h, w)
+    mask[:, :, 5:12, 8:25] = 1
+    for hole in (None, mask):
+        found = edges_module._edges_in_graph(image, hole, 1.5)
+        assert torch.equal(found, edges(image, hole))
+        assert found.any()

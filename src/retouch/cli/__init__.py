@@ -28,6 +28,7 @@ _COMMANDS = {
     "train": ("train:train", "Train a network from a recipe, or go on with a run."),
     "data": ("data:app", "List pictures for recipes, and check sets of pictures."),
     "runs": ("runs:runs", "Compare training runs and draw their curves."),
+    "export": ("export:export", "Write a network with its pipeline as an ONNX or torch file."),
     "ui": ("ui:ui", "Brush things away in the browser; edit label maps."),
     "evaluate": ("evaluate:evaluate", "Measure networks beside classical methods."),
 }

@@ -14,6 +14,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from retouch.data import _edges_graph
+
 __all__ = ["GRAY", "canny", "edges", "sobel"]
 
 GRAY = (0.2125, 0.7154, 0.0721)
@@ -130,7 +132,16 @@ def edges(image: Tensor, mask: Tensor | None = None, *, sigma: float = 1.5) -> T
     Returns:
         (b, 1, h, w), 1 on edges, else 0, of the image's dtype and on its device.
     """
+    if torch.onnx.is_in_onnx_export():
+        return _edges_in_graph(image, mask, sigma)
     return _edges(image.detach(), mask, sigma)
+
+
+def _edges_in_graph(image: Tensor, mask: Tensor | None, sigma: float) -> Tensor:
+    parts = [weight * image[:, i].to(torch.float64) for i, weight in enumerate(GRAY)]
+    gray = parts[0] + parts[1] + parts[2]
+    known = torch.ones_like(gray, dtype=torch.bool) if mask is None else mask[:, 0] < 0.5
+    return _edges_graph.canny(gray, known, sigma=sigma)[:, None].to(image.dtype)
 
 
 @torch.library.custom_op(

@@ -52,6 +52,8 @@ class Card:
     reach: int | None = None
     """Thickest hole that is filled well at full size [px]; thicker ones are filled smaller first.
     None: half the working size."""
+    one_size_graph: bool = False
+    """True if an exported graph holds for one height and width only: loops are laid out for it."""
     mirror: bool = False
     """Average with the mirrored picture's pass: twice the cost, where measured to be better."""
     labels: bool = False
