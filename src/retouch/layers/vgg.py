@@ -1,8 +1,8 @@
 """VGG-19 feature maps for perceptual and style losses.
 
 Two public files hold a VGG-19 (Simonyan & Zisserman 2014, arXiv:1409.1556): torchvision's
-`vgg19-dcbb9e9d.pth`, and the authors' own with each channel scaled to unit mean activation (Gatys et
-al. 2016). A loss weight found with one does not carry over to the other:
+`vgg19-dcbb9e9d.pth`, and the authors' own with each channel scaled to unit mean activation (Gatys
+et al. 2016). A loss weight found with one does not carry over to the other:
 `retouch.training.calibration` has the factors.
 """
 

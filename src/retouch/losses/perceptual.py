@@ -1,6 +1,6 @@
 """Differences of network features: content (perceptual) and style losses on VGG-19 maps."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -56,15 +56,36 @@ def style(prediction: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Ten
     return torch.stack(differences).sum()
 
 
+def compared(
+    measure: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor],
+    features: nn.Module,
+    prediction: Tensor,
+    target: Tensor,
+    layers: Collection[str],
+) -> Tensor:
+    """Measure features of two pictures: `compared(content, vgg, made, truth, CONTENT_LAYERS)`.
+
+    Args:
+        measure: `content`, `unit_content` or `style`.
+        features: A `retouch.layers.vgg.VGG19`.
+        prediction: (b, 3, h, w) RGB in [0, 1].
+        target: The truth, likewise; no gradient flows into it.
+        layers: Which maps.
+    """
+    with torch.no_grad():
+        truth = features(target, layers)
+    return measure(features(prediction, layers), truth)
+
+
 def perceptual_terms(
     features: nn.Module | None,
     prediction: Tensor,
     target: Tensor,
     contents: Collection[str],
     styles: Collection[str],
-    weights: Mapping[str, float] | None = None,
+    weights: Mapping[str, float],
 ) -> dict[str, Tensor]:
-    """Compute the terms of a picture with one pass of the features.
+    """Compute content and style of the same picture with one pass of the features.
 
     Args:
         features: A `retouch.layers.vgg.VGG19`; None gives no terms.
@@ -72,12 +93,12 @@ def perceptual_terms(
         target: The truth, likewise; no gradient flows into it.
         contents: Layers of `content` and `unit_content`.
         styles: Layers of `style`.
-        weights: Of the terms by name: those of weight 0 are left out; None computes all.
+        weights: Of the objective's terms by name: what weighs nothing is not computed.
 
     Returns:
-        `content`, `unit_content` and `style`, each a scalar.
+        Those of `content`, `unit_content` and `style` that weigh something, each a scalar.
     """
-    wanted = [key for key in ("content", "unit_content", "style") if not weights or weights[key]]
+    wanted = [key for key in ("content", "unit_content", "style") if weights.get(key)]
     if features is None or not wanted:
         return {}
     layers = {*contents, *styles}

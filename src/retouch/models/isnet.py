@@ -31,7 +31,7 @@ from retouch.data.batch import Batch
 from retouch.layers.residual import DilatedResidualBlock
 from retouch.layers.spectral import SpectralConv2d, settle_spectral, to_official_keys
 from retouch.losses.adversarial import Kind, critic_loss, generator_loss
-from retouch.losses.perceptual import CONTENT_LAYERS, STYLE_LAYERS, content, style
+from retouch.losses.perceptual import CONTENT_LAYERS, STYLE_LAYERS, perceptual_terms
 from retouch.losses.reconstruction import l1_per_share
 from retouch.models._card import Card, Official
 
@@ -305,14 +305,10 @@ class ISNetObjective(nn.Module):
             "feature_matching": torch.stack(matches).sum(),
             "adversarial": generator_loss(made[-1], self.config.gan),
         }
-        if self.features is not None:
-            layers = {*CONTENT_LAYERS, *STYLE_LAYERS}
-            seen = self.features(outputs, layers)
-            with torch.no_grad():
-                wanted = self.features(batch.image, layers)
-            terms["content"] = content({key: seen[key] for key in CONTENT_LAYERS}, wanted)
-            terms["style"] = style({key: seen[key] for key in STYLE_LAYERS}, wanted)
-        return terms
+        layers = (CONTENT_LAYERS, STYLE_LAYERS)
+        return terms | perceptual_terms(
+            self.features, outputs, batch.image, *layers, self.config.weights
+        )
 
     def critic_terms(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Compute the critic's loss, the mean of its real and fake halves."""

@@ -1,9 +1,8 @@
 """SEM-Net: pixel-level inpainting with state space models that walk the picture like a snake.
 
-Paper: Chen, Zhang, Atapour-Abarghouei, Shum, "SEM-Net: Efficient Pixel Modelling for image
-inpainting with Spatially Enhanced SSM", WACV 2025, arXiv:2411.06318. Reference code:
-github.com/ChrisChen1023/SEM-Net @ 1a5dcd0 (MIT), with Mamba-1 of state-spaces/mamba @ e9594ce
-(Apache-2.0).
+Paper: Chen et al., "SEM-Net: Efficient Pixel Modelling for image inpainting with Spatially Enhanced
+SSM", WACV 2025, arXiv:2411.06318. Reference code: github.com/ChrisChen1023/SEM-Net @ 1a5dcd0 (MIT),
+with Mamba-1 of state-spaces/mamba @ e9594ce (Apache-2.0).
 
 Differences from the reference (each without effect on the numbers, unless said):
   - only layers that are used exist: 81,438,048 parameters of the stored 138,099,744. Left out are
@@ -13,11 +12,10 @@ Differences from the reference (each without effect on the numbers, unless said)
   - first projections are two layers, one per use of their output, and the part of SEFN's fusion
     that reads upsampled features runs before they are upsampled;
   - autocast reaches the snake blocks, only the scan itself insists on float32 (other rounding);
-  - training: the critic gets no gradient from the generator's adversarial term (the reference,
-    which forgets to freeze the critic, adds it to the critic's own);
-  - deblurring, of which no code was published: the same network with 3 channels in and no mask,
-    whose output is added to the blurred picture, and an L1 term alone, both as in Restormer, whose
-    skeleton this is.
+  - training: the critic gets no gradient from the generator's adversarial term (the reference adds
+    it to the critic's own);
+  - deblurring, of which no code was published: 3 channels in, no mask, the output is added to the
+    blurred picture, and an L1 term alone, as in Restormer, whose skeleton this is.
 """
 
 import math
@@ -35,7 +33,7 @@ from retouch.data.batch import Batch
 from retouch.layers.selective_scan import causal_conv, selective_scan
 from retouch.layers.snake import Walk, position_frequencies, snake_walks
 from retouch.losses.adversarial import critic_loss, generator_loss
-from retouch.losses.perceptual import CONTENT_LAYERS, STYLE_LAYERS, content, style
+from retouch.losses.perceptual import CONTENT_LAYERS, STYLE_LAYERS, compared, content, style
 from retouch.losses.reconstruction import l1, l1_per_share
 from retouch.models._card import Card, Official
 
@@ -233,9 +231,8 @@ class SEMNet(nn.Module):
             raise ValueError(f"task {self.config.task!r} got {'no' if mask is None else 'a'} mask")
         if image.shape[2] % 16 or image.shape[3] % 16:
             raise ValueError(f"height and width must be multiples of 16, got {image.shape[2:]}")
-        seen = image
-        if mask is not None:
-            seen = torch.cat([image.masked_fill(mask > 0, 1), mask], dim=1)  # holes are white
+        # holes are white
+        seen = image if mask is None else torch.cat([image.masked_fill(mask > 0, 1), mask], dim=1)
         x = self.embed(seen.permute(0, 2, 3, 1))  # (b, h, w, c)
         skips: list[Tensor] = []
         for stage, down in zip(self.encoder, self.down, strict=True):
@@ -299,12 +296,10 @@ class SEMNetObjective(nn.Module):
         with frozen(critic):
             terms["adversarial"] = generator_loss(critic(outputs), "lsgan")
         if self.features is not None:
-            with torch.no_grad():
-                true = self.features(batch.image, CONTENT_LAYERS)
-                true_inside = self.features(batch.image * batch.mask, STYLE_LAYERS)
-            terms["content"] = content(self.features(outputs, CONTENT_LAYERS), true)
-            inside = self.features(outputs * batch.mask, STYLE_LAYERS)
-            terms["style"] = style(inside, true_inside)
+            truth, mask = batch.image, batch.mask
+            terms["content"] = compared(content, self.features, outputs, truth, CONTENT_LAYERS)
+            inside = (outputs * mask, truth * mask)
+            terms["style"] = compared(style, self.features, *inside, STYLE_LAYERS)
         return terms
 
     def critic_terms(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -392,6 +387,7 @@ CARD = Card(
     multiple_of=16,
     min_size=16,
     working_size=256,
+    one_size_graph=True,  # the walks
     official={
         "semnet": Official(
             what="SEM-Net generator (WACV 2025)", recognise=is_official, convert=from_official

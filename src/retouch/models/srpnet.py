@@ -239,9 +239,7 @@ _WEIGHTS = {
     "pyramid": 0.5,
     "adversarial_global": 0.1,
     "adversarial_local": 0.1,
-    "content": 0.0,
-    "unit_content": 0.0,
-    "style": 0.0,
+    **dict.fromkeys(("content", "unit_content", "style"), 0.0),
 }
 _LAYERS = ("relu2_1", "relu3_1", "relu4_1")
 
@@ -314,8 +312,9 @@ class SRPNetObjective(nn.Module):
             with frozen(self.critics[name]):
                 logits = self.critics[name](picture)
             terms[f"adversarial_{name}"] = generator_loss(logits, self.config.gan)
-        completed = (completed + 1) / 2
-        return terms | perceptual_terms(self.features, completed, batch.image, _LAYERS, _LAYERS)
+        pair = ((completed + 1) / 2, batch.image)
+        weights = self.config.weights
+        return terms | perceptual_terms(self.features, *pair, _LAYERS, _LAYERS, weights)
 
     def critic_terms(self, outputs: Pyramid, batch: Batch) -> dict[str, Tensor]:
         """Compute each critic's loss, the mean of its real and fake halves."""

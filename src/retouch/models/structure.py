@@ -1,15 +1,14 @@
 """Structure inpainting: fills the picture and, beside it, its gradients at three scales.
 
-Paper: Yang, Qi, Shi, "Learning to Incorporate Structure Knowledge for Image Inpainting", AAAI 2020
-(34(7), 12605-12612), arXiv:2002.04170. Reference code: YoungGod/sturcture-inpainting @ c3a067e
-(TensorFlow 1, CC BY-NC 4.0 by its README); written from the formulas.
+Paper: Yang, Qi, Shi, "Learning to Incorporate Structure Knowledge for Image Inpainting", AAAI 2020,
+arXiv:2002.04170. Reference code: YoungGod/sturcture-inpainting @ c3a067e (TensorFlow 1, CC BY-NC).
 
 Differences from the reference (reasons and the oddities kept: docs/networks/structure.md):
-  - edges and gradients of the input are leak-free: the reference masks them after the filters, so
-    that a ring of pixels round the hole tells what the hole held. `guides="whole"` does that too;
-  - any size divisible by 16 and any batch; attention never stores its 16384 x 4096 weights;
-  - L1 terms are means over pictures; their weight carries the authors' batch of 4;
-  - no edge anywhere gives an edge term of 0, not NaN; the power iteration has no gradient.
+  - edges and gradients of the input are leak-free: the reference masks them after the filters, so a
+    ring of pixels round the hole tells what it held. `guides="whole"` does that too;
+  - any size divisible by 16 and any batch; attention never stores its 16384 x 4096 weights; L1
+    terms are means over pictures, their weight carries the authors' batch of 4;
+  - no edge gives an edge term of 0, not NaN; the critic's power iteration has no gradient.
 """
 
 from collections.abc import Iterator, Mapping
@@ -104,7 +103,7 @@ class Up(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
         x = self.conv(x)[:, :, : 2 * h, : 2 * w]  # an odd kernel gives one pixel more
-        return functional.relu(self.norm(x))
+        return functional.relu(self.norm(x), inplace=True)
 
 
 def _start(conv: nn.Conv2d | nn.ConvTranspose2d, std: float | None = None) -> None:
@@ -117,7 +116,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = Unit(channels, channels, 3, nn.ReLU(), dilation=2)
+        self.first = Unit(channels, channels, 3, nn.ReLU(inplace=True), dilation=2)
         self.second = Unit(channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,7 +128,7 @@ class PooledAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.down = Unit(channels, channels, 4, nn.ReLU(), stride=2)
+        self.down = Unit(channels, channels, 4, nn.ReLU(inplace=True), stride=2)
         self.key, self.query, self.value = (nn.Conv2d(channels, channels // 16, 1) for _ in "kqv")
         self.up = Up(channels // 16, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
@@ -151,7 +150,7 @@ class PatchAttention(nn.Module):
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
         self.side = side
-        self.down = Unit(channels, channels, side, nn.ReLU(), stride=2)
+        self.down = Unit(channels, channels, side, nn.ReLU(inplace=True), stride=2)
         self.up = Up(channels, channels, side)
         self.merge = nn.Conv2d(channels, channels, 3, padding=1)
         self.gamma = nn.Parameter(torch.zeros(1))
@@ -172,7 +171,7 @@ class Level(nn.Module):
             self.attention = PooledAttention(channels)
         elif attention:
             self.attention = PatchAttention(channels, attention)
-        self.embed = Unit(channels, channels, 5, nn.ReLU())
+        self.embed = Unit(channels, channels, 5, nn.ReLU(inplace=True))
         self.gradient = Unit(channels, 6, 1)
         self.image = Unit(channels, 3, 1, nn.Tanh())
 
@@ -191,9 +190,9 @@ class Structure(nn.Module):
         self.config = config
         full, half, quarter = (config.channels * n for n in (1, 2, 4))
         self.encoder = nn.Sequential(
-            Unit(11, full, 7, nn.ReLU()),
-            Unit(full, half, 4, nn.ReLU(), stride=2),
-            Unit(half, quarter, 4, nn.ReLU(), stride=2),
+            Unit(11, full, 7, nn.ReLU(inplace=True)),
+            Unit(full, half, 4, nn.ReLU(inplace=True), stride=2),
+            Unit(half, quarter, 4, nn.ReLU(inplace=True), stride=2),
         )
         self.blocks = nn.Sequential(*(ResidualBlock(quarter) for _ in range(config.blocks)))
         self.levels = nn.ModuleList(Level(c, config.attention) for c in (quarter, half, full))

@@ -2,10 +2,10 @@
 
 The papers' weights belong to the activations of the VGG-19 that they used. The file with each
 channel scaled to unit mean activation gives other values: equal weights would silently be other
-weights. `FACTORS` are the quotients (theirs / unit-mean) of each term before the first step, medians
-over eight photos of 256 px, by `benchmarks/calibration.py`. Their file was not at hand: torchvision's
-VGG-16, the backbone of LPIPS, stood in for its VGG-19 (same training, same widths, three
-convolutions fewer). From photo to photo the quotients vary by a factor of two.
+weights. `FACTORS` are the quotients (theirs / unit-mean) of each term before the first step,
+medians over eight photos of 256 px, by `benchmarks/calibration.py`. Their file was not at hand:
+torchvision's VGG-16, the backbone of LPIPS, stood in for its VGG-19 (same training, same widths,
+three convolutions fewer). From photo to photo the quotients vary by a factor of two.
 """
 
 import logging
@@ -19,8 +19,8 @@ FACTORS: Mapping[str, Mapping[str, float]] = {
     "structure": {"content": 0.34, "style": 0.14},
     "semantic": {"coarse_content": 1.2, "content": 1.2},
 }
-"""Factors of the published weights by network and term; networks that are not here have weights that
-were found with the unit-mean file, or none."""
+"""Factors of the published weights by network and term; networks that are not here have weights
+that were found with the unit-mean file, or none."""
 
 log = logging.getLogger(__name__)
 
