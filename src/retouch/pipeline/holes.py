@@ -102,14 +102,20 @@ def components(mask: Mask) -> list[Box]:
     Works on blocks of pixels, so that a picture of 100 megapixels needs no label map of its size.
     """
     block = 4 if mask.size <= 1 << 22 else 16
-    h, w = mask.shape
-    rows = np.logical_or.reduceat(mask, np.arange(0, h, block), axis=0)
+    filled = np.flatnonzero(mask.any(axis=1))
+    if not len(filled):
+        return []
+    first = int(filled[0]) // block * block  # rows without holes are not looked at again
+    part = mask[first : int(filled[-1]) + 1]
+    h, w = part.shape
+    rows = np.logical_or.reduceat(part, np.arange(0, h, block), axis=0)
     blocks = np.logical_or.reduceat(rows, np.arange(0, w, block), axis=1)
     count, _, stats, _ = cv2.connectedComponentsWithStats(blocks.astype(np.uint8), connectivity=8)
     boxes: list[Box] = []
     for index in range(1, count):
         left, top, width, height = (int(v) * block for v in stats[index, :4])
-        boxes.append(_tight(mask, Box(top, left, min(height, h - top), min(width, w - left))))
+        box = _tight(part, Box(top, left, min(height, h - top), min(width, w - left)))
+        boxes.append(Box(box.top + first, box.left, box.height, box.width))
     return boxes
 
 
