@@ -1,16 +1,20 @@
 """Make a weight file for delivery: fp16, with what it was trained on and how it scored.
 
-python scripts/pack_weights.py runs/NAME/last.safetensors OUT.safetensors [--metrics JSON]
+python scripts/pack_weights.py runs/NAME/last.safetensors weights/NAME.safetensors [--metrics JSON]
+
+Beside it `manifest.json` lists all files of the folder: name, size, sha256, licence, data, scores.
+An `url` that someone has written into an entry is kept.
 """
 
 import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from retouch.weights import files
+from retouch.weights import files, store
 
 
 def main() -> None:
@@ -30,6 +34,33 @@ def main() -> None:
     files.save(given.target, header, half)
     files.load(given.target)
     print(f"{given.target}: {given.target.stat().st_size / 1e6:.1f} MB")
+    write_manifest(given.target.parent)
+
+
+def write_manifest(folder: Path) -> None:
+    """List all weight files of a folder in its `manifest.json`."""
+    target = folder / "manifest.json"
+    old = json.loads(target.read_text("utf-8"))["weights"] if target.is_file() else []
+    urls = {entry["file"]: entry["url"] for entry in old if entry.get("url")}
+    listed = [_entry(path, urls.get(path.name)) for path in sorted(folder.glob("*.safetensors"))]
+    text = json.dumps({"weights": listed}, indent=1, ensure_ascii=False)
+    target.write_text(text + "\n", encoding="utf-8")
+
+
+def _entry(path: Path, url: str | None) -> dict[str, Any]:
+    header = files.read_header(path)
+    return {
+        "name": path.stem,
+        "file": path.name,
+        "network": header.network,
+        "bytes": path.stat().st_size,
+        "sha256": store.sha256(path),
+        "licence": header.license,
+        "data": list(header.data),
+        "source": header.source,
+        "metrics": header.metrics,
+        "url": url,
+    }
 
 
 if __name__ == "__main__":
