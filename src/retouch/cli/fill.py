@@ -1,7 +1,7 @@
 """`retouch fill`: fill the holes of a picture or of a folder of pictures."""
 
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from retouch.pipeline.batch import Job, Outcome
+    from retouch.pipeline.places import Place
 
 
 def fill(
-    picture: Path,
-    mask: Path | None = None,
+    picture: str,
+    mask: str | None = None,
     *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None,
     network: str = "dilated-photos",
     weights: Path | None = None,
     device: str = "auto",
@@ -25,16 +26,19 @@ def fill(
     feather: int = 0,
     invert_mask: bool = False,
     resize_mask: bool = False,
-    labels: Path | None = None,
+    labels: str | None = None,
     lossless: bool = False,
     skip_existing: bool = False,
     seed: int = 0,
+    engine: Literal["here", "ray"] = "here",
+    workers: int | None = None,
 ) -> None:
     """Fill the holes of a picture (retouch fill photo.jpg mask.png) or of a folder.
 
     White in the mask is what goes. Everything else stays as it is, bit for bit in lossless formats
     (JPEG must be encoded again: --lossless writes PNG instead). EXIF, colour profile, transparency
-    and bit depth are kept.
+    and bit depth are kept. Pictures, masks and outputs may also lie at any address that fsspec
+    knows: s3://bucket/folder, gs://, http://, ...
 
     Exit code: 0 all filled, 1 some pictures of a folder failed, 2 nothing could be done.
 
@@ -56,50 +60,79 @@ def fill(
         lossless: Write PNG (or TIFF) where the picture's own format loses.
         skip_existing: In a folder, leave out pictures whose output is already there.
         seed: For networks that draw random numbers; the same seed gives the same bytes.
+        engine: here, or ray: a folder is shared out to the Ray cluster at RAY_ADDRESS, or to
+            workers on this machine; needs pip install "retouch[ray]".
+        workers: Workers on the cluster; default: one for each GPU, else for each processor.
     """
-    jobs, problems = _jobs(picture, mask, output, labels)
-    if skip_existing:
-        jobs = [job for job in jobs if not job.output.exists()]
+    from retouch.pipeline import places
+    from retouch.pipeline.batch import ReadOptions, fill_all, undone
+    from retouch.pipeline.inpainter import FillOptions, Inpainter
+
+    source = places.place(picture)
+    others = (None if text is None else places.place(text) for text in (mask, output, labels))
+    jobs, problems = _jobs(source, *others)
+    reading = ReadOptions(invert_mask=invert_mask, resize_mask=resize_mask, lossless=lossless)
+    jobs = undone(jobs, reading) if skip_existing else jobs
     for problem in problems:
         print(f"retouch: {problem}", file=sys.stderr)
     failed = list(problems)
     if jobs:
-        from retouch.pipeline.batch import ReadOptions, fill_all
-        from retouch.pipeline.inpainter import FillOptions, Inpainter
-
         options = FillOptions(dilate=dilate, feather=feather, seed=seed)
-        reading = ReadOptions(invert_mask=invert_mask, resize_mask=resize_mask, lossless=lossless)
-        inpainter = Inpainter.load(weights or network, device=device, precision=precision)
-        failed += _follow(fill_all(inpainter, jobs, options, reading), len(jobs))
+        if engine == "ray":
+            from retouch.pipeline.cluster import Task, fill_on_ray
+            from retouch.weights import named
+
+            header, module = named.load(weights or network)
+            task = Task(
+                network=module, header=header, device=device, precision=precision,
+                options=options, reading=reading, workers=workers,
+            )  # fmt: skip
+            outcomes = fill_on_ray(task, jobs)
+        else:
+            inpainter = Inpainter.load(weights or network, device=device, precision=precision)
+            outcomes = fill_all(inpainter, jobs, options, reading)
+        failed += _follow(outcomes, len(jobs))
     if failed:
-        sys.exit(1 if picture.is_dir() else 2)
+        sys.exit(1 if places.is_folder(source) else 2)
 
 
 def _jobs(
-    picture: Path, mask: Path | None, output: Path | None, labels: Path | None
+    picture: "Place", mask: "Place | None", output: "Place | None", labels: "Place | None"
 ) -> "tuple[list[Job], list[str]]":
-    from retouch import pictures
+    from retouch.pictures import PictureError
+    from retouch.pipeline import places
     from retouch.pipeline.batch import Job
 
-    if not picture.is_dir():
-        if mask is not None and mask.is_dir():
-            raise pictures.PictureError(f"{mask} is a folder, but {picture} is one picture")
-        target = output or picture.with_name(f"{picture.stem}_filled{picture.suffix}")
-        if target.is_dir():
-            target = target / picture.name
+    name = places.name_of(picture)
+    if not places.is_folder(picture):
+        if mask is not None and places.is_folder(mask):
+            raise PictureError(f"{mask} is a folder, but {picture} is one picture")
+        pure = PurePath(name)
+        target = output or places.beside(picture, f"{pure.stem}_filled{pure.suffix}")
+        if places.is_folder(target):
+            target = places.inside(target, name)
         return [Job(picture=picture, mask=mask, output=target, labels=labels)], []
-    folder = output or picture.with_name(f"{picture.resolve().name}_filled")
-    found = pictures.find(picture)
+    if isinstance(picture, Path):
+        name = picture.resolve().name
+    folder = output or places.beside(picture, f"{name}_filled")
+    found = places.find(picture)
     if not found:
-        raise pictures.PictureError(f"{picture} holds no picture")
-    if mask is None:
-        return [Job(picture=path, mask=None, output=folder / path.name) for path in found], []
-    pairing = pictures.pair(found, mask)
+        raise PictureError(f"{picture} holds no picture")
+    pairs: list[tuple[Place, Place | None]] = [(path, None) for path in found]
+    problems: list[str] = []
+    if mask is not None:
+        matched, problems = places.pair(found, mask)
+        pairs = list(matched)
     jobs = [
-        Job(picture=path, mask=its_mask, output=folder / path.name, labels=labels)
-        for path, its_mask in pairing.pairs
+        Job(
+            picture=path,
+            mask=its_mask,
+            output=places.inside(folder, places.name_of(path)),
+            labels=labels,
+        )
+        for path, its_mask in pairs
     ]
-    return jobs, list(pairing.problems)
+    return jobs, problems
 
 
 def _follow(outcomes: "Iterator[Outcome]", total: int) -> list[str]:

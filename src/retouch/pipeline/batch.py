@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,10 +11,13 @@ from numpy.typing import NDArray
 
 from retouch import pictures
 from retouch.pictures import Picture, PictureError
+from retouch.pipeline import places
 from retouch.pipeline.devices import OptionError
 from retouch.pipeline.holes import Mask
 from retouch.pipeline.inpainter import FillOptions, Inpainter
+from retouch.pipeline.places import Place, UnreachableError
 from retouch.segmentation import palette
+from retouch.segmentation.guest import WithSegmenter
 from retouch.segmentation.labels import LabelSet
 
 _AHEAD = 2
@@ -26,11 +28,11 @@ _AHEAD = 2
 class Job:
     """One picture to fill."""
 
-    picture: Path
-    mask: Path | None
+    picture: Place
+    mask: Place | None
     """None: the picture's transparent part is the hole."""
-    output: Path
-    labels: Path | None = None
+    output: Place
+    labels: Place | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class ReadOptions:
     """Bring a mask of another size to the picture's."""
     lossless: bool = False
     """Write PNG or TIFF where the picture's own format loses."""
+    run: str = ""
+    """Name of the run in drafts, so that what killed writers leave can be swept; see `places`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +54,13 @@ class Outcome:
     """What became of a job."""
 
     job: Job
-    written: Path | None = None
+    written: Place | None = None
     error: str | None = None
     """One line, or None if all went well."""
+    transient: bool = False
+    """Whether another try may mend the error."""
+    worker: str = ""
+    """Who filled it, on a cluster."""
 
 
 Labels = NDArray[np.uint8]
@@ -71,11 +79,12 @@ def fill_all(
     Yields:
         One outcome per job, in order; a picture that fails stops nothing.
     """
-    label_set: LabelSet | None = inpainter.network.label_set if inpainter.card.labels else None
+    network = inpainter.network
+    label_set = network.label_set if isinstance(network, WithSegmenter) else None
     with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
         waiting = iter(jobs)
         opened: deque[tuple[Job, Future[Opened]]] = deque()
-        writing: deque[tuple[Job, Future[Path]]] = deque()
+        writing: deque[tuple[Job, Future[Place]]] = deque()
         while True:
             while len(opened) < _AHEAD and (job := next(waiting, None)) is not None:
                 opened.append((job, readers.submit(open_job, job, reading, label_set)))
@@ -87,9 +96,9 @@ def fill_all(
                 filled = inpainter.fill_picture(picture, mask, options, labels=labels)
             except (ValueError, OSError, MemoryError) as error:
                 yield from _written(writing, 0)
-                yield Outcome(job=job, error=_line(error))
+                yield _failure(job, error)
                 continue
-            writing.append((job, writers.submit(_save, job, filled, reading.lossless)))
+            writing.append((job, writers.submit(_save, job, filled, reading)))
             yield from _written(writing, 1)
         yield from _written(writing, 0)
 
@@ -100,10 +109,12 @@ def open_job(job: Job, reading: ReadOptions, label_set: LabelSet | None = None) 
     Raises:
         PictureError: If one of them cannot be used; the message names the file.
     """
-    picture = pictures.read(job.picture)
+    with places.at_hand(job.picture) as file:
+        picture = pictures.read(file)
     if job.mask is None:
         return picture, pictures.mask_from_alpha(picture), _labels(job.labels, picture, label_set)
-    mask = pictures.read_mask(job.mask, invert=reading.invert_mask)
+    with places.at_hand(job.mask) as file:
+        mask = pictures.read_mask(file, invert=reading.invert_mask)
     if mask.shape != picture.size:
         if not reading.resize_mask:
             raise PictureError(
@@ -127,12 +138,13 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     return share > (1e-4 if shrinks else 0.5)
 
 
-def _labels(path: Path | None, picture: Picture, label_set: LabelSet | None) -> Labels | None:
+def _labels(path: Place | None, picture: Picture, label_set: LabelSet | None) -> Labels | None:
     if path is None:
         return None
     if label_set is None:
         raise OptionError(f"{path} is a label map, but the network takes none")
-    labels = palette.read(path, label_set)
+    with places.at_hand(path) as file:
+        labels = palette.read(file, label_set)
     if labels.shape != picture.size:
         raise PictureError(
             f"{path} is {labels.shape[1]}x{labels.shape[0]} px, the picture"
@@ -141,19 +153,39 @@ def _labels(path: Path | None, picture: Picture, label_set: LabelSet | None) -> 
     return labels
 
 
-def _save(job: Job, picture: Picture, lossless: bool) -> Path:
-    job.output.parent.mkdir(parents=True, exist_ok=True)
-    return pictures.write(job.output, picture, lossless=lossless)
+def _save(job: Job, picture: Picture, reading: ReadOptions) -> Place:
+    return places.write(job.output, picture, lossless=reading.lossless, run=reading.run)
 
 
-def _written(writing: "deque[tuple[Job, Future[Path]]]", left: int) -> Iterator[Outcome]:
+def _written(writing: "deque[tuple[Job, Future[Place]]]", left: int) -> Iterator[Outcome]:
     while len(writing) > left:
         job, future = writing.popleft()
         try:
             yield Outcome(job=job, written=future.result())
         except (ValueError, OSError, MemoryError) as error:
-            yield Outcome(job=job, error=_line(error))
+            yield _failure(job, error)
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _failure(job: Job, error: BaseException) -> Outcome:
+    line = " ".join(str(error).split()) or type(error).__name__
+    return Outcome(job=job, error=line, transient=isinstance(error, OSError | UnreachableError))
+
+
+def undone(jobs: Iterable[Job], reading: ReadOptions) -> list[Job]:
+    """Leave out jobs whose output is there; outputs take their names only when they are complete.
+
+    Args:
+        jobs: Any jobs; each folder is listed once.
+        reading: With `lossless`, the PNG or TIFF that stands for another format counts, too.
+    """
+    listed: dict[Place, set[str]] = {}
+    left: list[Job] = []
+    for job in jobs:
+        folder, wanted = places.parent(job.output), [job.output]
+        if folder not in listed:
+            listed[folder] = {places.name_of(found) for found in places.contents(folder)}
+        if reading.lossless:
+            wanted += [places.with_suffix(job.output, suffix) for suffix in (".png", ".tif")]
+        if not any(places.name_of(output) in listed[folder] for output in wanted):
+            left.append(job)
+    return left
