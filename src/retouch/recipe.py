@@ -2,10 +2,11 @@
 
 import tomllib
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from cattrs import BaseValidationError, Converter, transform_error
+from cattrs import BaseValidationError, Converter, ForbiddenExtraKeysError, transform_error
 from cattrs.v import format_exception
 
 T = TypeVar("T")
@@ -22,10 +23,27 @@ def _exact(value: Any, kind: type[Any]) -> Any:
     raise ValueError(f"expected {kind.__name__}, got {value!r}")
 
 
-_converter = Converter(forbid_extra_keys=True)
-_converter.register_structure_hook(Path, lambda value, _: Path(value))
+def _chosen(value: Any, kind: Any) -> Any:
+    known = get_args(kind)
+    if any(value == one and type(value) is type(one) for one in known):
+        return value
+    raise ValueError(f"expected one of {', '.join(map(str, known))}, got {value!r}")
+
+
+def _listed(value: Any, kind: Any) -> Any:
+    # A text is a sequence, too: its letters would become the entries.
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected a list, got {value!r}")
+    return _elements.structure(value, kind)
+
+
+_elements = Converter(forbid_extra_keys=True)
+_elements.register_structure_hook(Path, lambda value, _: Path(_exact(value, str)))
+_elements.register_structure_hook_func(lambda kind: get_origin(kind) is Literal, _chosen)
 for _kind in (bool, int, float, str):
-    _converter.register_structure_hook(_kind, _exact)
+    _elements.register_structure_hook(_kind, _exact)
+_converter = _elements.copy()
+_converter.register_structure_hook_func(lambda kind: get_origin(kind) is tuple, _listed)
 
 
 def load(path: Path, cls: type[T], overrides: Iterable[str] = ()) -> T:
@@ -90,8 +108,13 @@ def _without_none(value: Any) -> Any:
 
 def _explain(error: BaseException, kind: type | None) -> str:
     # cattrs hides the text of a ValueError, and ours (from __post_init__) is the useful part.
+    if isinstance(error, ForbiddenExtraKeysError):
+        known = ", ".join(field.name for field in fields(error.cl))
+        return f"no {', '.join(sorted(error.extra_fields))}; there are {known}"
     if isinstance(error, ValueError) and str(error):
         return str(error)
+    if isinstance(error, AttributeError):  # something else where keys were to come
+        return "expected a table"
     return format_exception(error, kind)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from retouch.data import masks
+from retouch.data.batches import Sampler
 from retouch.data.config import DataConfig, MaskAugment
 from retouch.data.mask_modes import MaskSource
 
@@ -97,3 +98,13 @@ def test_augmentation_changes_masks_and_keeps_their_size(kind: MaskAugment):
 def test_impossible_settings_say_so(change: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
         DataConfig(pictures=("x",), **change)  # pyright: ignore[reportArgumentType]
+
+
+def test_none_leaves_pictures_whole_but_never_a_whole_step():
+    config = DataConfig(pictures=("x",), size=32, modes={"none": 3.0, "block": 1.0})
+    sampler = Sampler([np.zeros((40, 40, 3), np.uint8)] * 4, [], config, seed=0)
+    empty = [not sampler.sample(position, 4).hole.any() for position in range(200)]
+    assert not any(empty[::4])
+    assert 0.6 < np.mean([value for place, value in enumerate(empty) if place % 4]) < 0.9
+    with pytest.raises(ValueError, match="need one beside none"):
+        DataConfig(pictures=("x",), modes={"none": 1.0})

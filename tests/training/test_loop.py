@@ -111,3 +111,16 @@ def test_every_recipe_parses(path: Path):
 def test_a_wrong_recipe_is_named_with_its_key(line: str, message: str):
     with pytest.raises(RecipeError, match=message):
         recipe.load(RECIPES[0], TrainConfig, [line])
+
+
+def test_gradient_descent_decays_matrices_alone(pictures: Path, tmp_path: Path):
+    optim = {"kind": "sgd", "lr": 1e-3, "momentum": 0.5, "weight_decay": 0.1, "warmup": 0}
+    run = Run(tiny(pictures, optim=optim, steps=1, ema=0.0), tmp_path, "cpu")
+    optimizer = run.learner.optimizer
+    assert isinstance(optimizer, torch.optim.SGD)
+    kinds = {p.ndim > 1: g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    assert kinds == {True: 0.1, False: 0}
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.5}
+    before = {key: p.detach().clone() for key, p in run.learner.network.named_parameters()}
+    run.fit()
+    assert any(not torch.equal(p, before[k]) for k, p in run.learner.network.named_parameters())

@@ -13,6 +13,7 @@ from retouch import recipe
 from retouch.training import building
 from retouch.training.config import TrainConfig
 from retouch.training.loop import Run
+from retouch.training.rehearsal import rehearse
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.toml"))
@@ -66,6 +67,10 @@ def reduced(config: TrainConfig, pictures: Path, masks: Path) -> TrainConfig:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_trains(path: Path, pictures: Path, mask_files: Path, tmp_path: Path):
     config = reduced(recipe.load(path, TrainConfig), pictures, mask_files)
+    found = rehearse(Run(config, tmp_path, "cpu", resume=False))
+    assert found.step > 0
+    assert found.counts["training"] == 23
+    assert not list(tmp_path.iterdir())
     run = Run(config, tmp_path, "cpu")
     run.fit()
     assert run.step == config.steps

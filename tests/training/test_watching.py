@@ -15,8 +15,10 @@ from rich.console import Console
 from tiny_runs import losses, tiny
 
 from retouch import recipe
+from retouch.cli.train import train
 from retouch.data.batch import Batch
 from retouch.models.structure import StructureOutputs
+from retouch.recipe import RecipeError
 from retouch.training import curves, journal, schedule, sheet
 from retouch.training.errors import TrainingError
 from retouch.training.loop import Run
@@ -125,6 +127,10 @@ def test_rates_warm_up_drop_and_fall(pictures: Path):
     config = tiny(pictures, steps=100, optim=optim | {"decay_to": 0.0})
     found = [schedule.rate(step, config) for step in (0, 9, 19, 20, 40, 50, 75, 99)]
     assert found == pytest.approx([0.1, 1, 1, 0.1, 0.01, 0.01, 0.005, 0.0002], rel=0.03)
+    power = tiny(
+        pictures, steps=100, optim={"warmup": 0, "decay_from": 0.0, "decay_to": 0.0, "power": 0.9}
+    )
+    assert [schedule.rate(step, power) for step in (0, 50, 100)] == pytest.approx([1, 0.5**0.9, 0])
     constant = tiny(pictures, steps=100, optim={"warmup": 0, "decay_from": 1.0})
     assert {schedule.rate(step, constant) for step in range(100)} == {1.0}
 
@@ -149,18 +155,39 @@ def test_the_commands_work_together(pictures: Path, tmp_path: Path):
     assert (tmp_path / "c.svg").is_file()
 
 
+WRONG = (
+    ('network="lama"', "network must be one of dilated, "),
+    ("model.depth=3", "r.toml: model: no depth; there are channels, "),
+    ("objective.weights.color=1.0", "objective.weights has no ['color']; there are hole, "),
+    ('validate=["beauty"]', "no metric 'beauty'; there are psnr_rgb"),
+    ("validate=[]", "validate must name a measure"),
+    ('data.pictures=["nowhere"]', "r.toml: data.pictures: nowhere does not exist"),
+    ('data.pictures="photos"', "expected a list, got 'photos' @ $.data.pictures"),
+    ('data.masks=["x/*.tar"]', "r.toml: data.masks: x/*.tar matches nothing"),
+    ('data.crop="middle"', "expected one of random, centre, squash, got 'middle'"),
+    ('features="vgg"', "r.toml: features: no weights named 'vgg'; the manifest lists"),
+    ('init="x.safetensors"', "r.toml: init: weight file x.safetensors does not exist"),
+    ("optim.rate=1.0", "no rate; there are kind, momentum, lr, critic_lr, "),
+    ('optim="adam"', "expected a table @ $.optim"),
+)
+
+
+@pytest.mark.parametrize(("line", "said"), WRONG)
+def test_mistakes_name_file_key_and_what_is_allowed(
+    line: str, said: str, pictures: Path, tmp_path: Path
+):
+    path = tmp_path / "r.toml"
+    path.write_text(tomli_w.dumps(recipe.plain(tiny(pictures, steps=2))))
+    with pytest.raises(RecipeError) as caught:
+        train(path, overrides=(line,), output=tmp_path / "x", device="cpu", plain=True)
+    assert str(caught.value).startswith(str(path))
+    assert said in str(caught.value)
+
+
 def test_mistakes_end_in_one_line(pictures: Path, tmp_path: Path):
     path = tmp_path / "r.toml"
     path.write_text(tomli_w.dumps(recipe.plain(tiny(pictures, steps=2))))
-    for line, said in (
-        ('network="lama"', "network must be one of dilated, "),
-        ("model.depth=3", "recipe: model: extra fields found (depth)"),
-        ("objective.weights.color=1.0", "objective.weights has no ['color']; there are hole, "),
-        ('validate=["beauty"]', "no metric 'beauty'; there are psnr_rgb"),
-        ('data.pictures=["nowhere"]', "nowhere does not exist"),
-        ('features="vgg"', "vgg"),
-    ):
-        done = run("train", path, "-o", tmp_path / "x", "-s", line, "--device", "cpu")
-        assert done.returncode == 2, (line, done.stderr)
-        assert len(done.stderr.splitlines()) == 1, (line, done.stderr)
-        assert said in done.stderr, (line, done.stderr)
+    done = run("train", path, "-o", tmp_path / "x", "-s", 'features="vgg"', "--device", "cpu")
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith(f"retouch: {path}: features: no weights named 'vgg'")

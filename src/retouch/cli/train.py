@@ -35,9 +35,10 @@ def train(
     import logging
     import os
     import sys
+    from contextlib import nullcontext
     from dataclasses import replace
 
-    from retouch.recipe import load
+    from retouch.recipe import RecipeError, load
     from retouch.training.config import TrainConfig
     from retouch.training.loop import Run
 
@@ -51,26 +52,29 @@ def train(
     if init is not None:
         config = replace(config, init=init)
     folder = output or Path("runs") / config.name
+    view = None
+    if live:
+        from retouch.training.view import View
+
+        view = View(config)
+    try:
+        run = Run(config, folder, device, view, resume=not dry_run)
+    except Exception as error:
+        if not type(error).__module__.startswith("retouch."):
+            raise
+        text = error.args[0] if isinstance(error, KeyError) else str(error)
+        raise RecipeError(f"{recipe}: {str(text).removeprefix('recipe: ')}") from error
     if dry_run:
         from retouch.training.rehearsal import rehearse
 
-        run = Run(config, folder, device, resume=False)
         if first:
             _report(rehearse(run), config.batch, config.steps)
         return
-    if not live:
-        run = Run(config, folder, device)
-        _warn(run.material.overlaps)
-        run.fit()
-        _leave()
-        return
-    from retouch.training.view import View
-
-    view = View(config)
-    run = Run(config, folder, device, view)
     _warn(run.material.overlaps)
-    with view:
+    with view or nullcontext():
         run.fit()
+    if view is None:
+        _leave()
 
 
 def _leave() -> None:

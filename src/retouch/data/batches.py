@@ -97,7 +97,7 @@ class Sampler:
             shared = np.random.default_rng([self.seed, 3, position // batch])
             hole = self.mask(shared, position)
         else:
-            hole = self.mask(rng, position)
+            hole = self.mask(rng, position, empty=position % batch > 0)
         return Sample(
             image=image,
             hole=hole,
@@ -105,9 +105,10 @@ class Sampler:
             source=self._source(rng, index, crop, image),
         )
 
-    def mask(self, rng: Generator, position: int = 0) -> np.ndarray:
-        """Draw a mask of the crop's size."""
-        return self.masks.draw(rng, (self.config.size, self.config.size), position)
+    def mask(self, rng: Generator, position: int = 0, *, empty: bool = False) -> np.ndarray:
+        """Draw a mask of the crop's size; without a hole only if `empty` and the modes say so."""
+        size = (self.config.size, self.config.size)
+        return self.masks.draw(rng, size, position, empty=empty)
 
     def _labels(self, index: int, crop: crops.Crop) -> np.ndarray | None:
         if self.labels is None:

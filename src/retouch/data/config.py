@@ -17,6 +17,7 @@ MaskMode = Literal[
     "freeform",
     "files",
     "files-in-order",
+    "none",
 ]
 MaskAugment = Literal["flip", "quarter-turns", "turn", "grow"]
 _NEEDS_FILES = ("silhouettes", "files", "files-in-order")
@@ -119,6 +120,8 @@ class DataConfig:
             raise ValueError(f"modes has no {sorted(unknown)}; there are {', '.join(known)}")
         if not self.modes or min(self.modes.values()) < 0 or sum(self.modes.values()) <= 0:
             raise ValueError(f"modes need weights of at least 0 and one above, got {self.modes}")
+        if not sum(weight for mode, weight in self.modes.items() if mode != "none"):
+            raise ValueError("modes need one beside none, or nothing would be learned")
         needy = [mode for mode in _NEEDS_FILES if self.modes.get(mode)]
         if needy and not self.masks:
             raise ValueError(f"mask modes {', '.join(needy)} need mask files in `masks`")

@@ -10,8 +10,11 @@
 | `freeform` | eight random walks | structure |
 | `files` | a mask file at random | MASK 3 ("external"), PEN-Net `pconv` |
 | `files-in-order` | the n-th mask file for the n-th picture | MASK 6, for fixed tests |
+| `none` | no hole; never for the first picture of a step | MASK 0 |
 
-Mixtures are weights: `modes = {block = 1, files = 1}` is MASK 4. Grey values of mask files are cut
+Mixtures are weights: `modes = {block = 1, files = 1}` is MASK 4 and `{none = 2, block = 1,
+files = 1}` is SEM-Net's MASK 5, without its batches that have no hole at all: there the terms that
+divide by the hole share have no value. Grey values of mask files are cut
 at one half; the papers' code takes every value above 0, which lets JPEG noise in.
 """
 
@@ -41,13 +44,16 @@ class MaskSource:
         weights = np.array([config.modes[name] for name in self.names], float)
         self.weights = weights / weights.sum()
 
-    def draw(self, rng: Generator, size: tuple[int, int], position: int = 0) -> np.ndarray:
+    def draw(
+        self, rng: Generator, size: tuple[int, int], position: int = 0, *, empty: bool = False
+    ) -> np.ndarray:
         """Draw a mask whose hole share lies in the configured range.
 
         Args:
             rng: Source of randomness.
             size: (h, w) [px].
             position: Number of the picture, for `files-in-order`.
+            empty: Whether `none` counts; if not, another mode is drawn instead.
 
         Raises:
             ValueError: If the modes give no mask of such a share.
@@ -57,6 +63,10 @@ class MaskSource:
             name = self.names[0]
             if len(self.names) > 1:
                 name = self.names[rng.choice(len(self.names), p=self.weights)]
+            if name == "none":
+                if empty:
+                    return np.zeros(size, bool)
+                continue
             drawn = self._augment(rng, name, self._draw(rng, name, size, position))
             if low <= drawn.mean() <= high:
                 return drawn

@@ -11,7 +11,7 @@ from retouch import models, recipe, segmentation
 from retouch.layers.vgg import VGG19
 from retouch.training import calibration
 from retouch.training.config import TrainConfig
-from retouch.training.errors import TrainingError
+from retouch.training.errors import TrainingError, about
 from retouch.weights import files, official, segmenters, store
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,8 @@ def network(config: TrainConfig) -> nn.Module:
         _warm_start(built, config.init)
     name = getattr(settings, "segmenter", "")
     if name and name != "untrained":
-        built.segmenter = segmenters.load(name, settings.labels)
+        with about("model.segmenter"):
+            built.segmenter = segmenters.load(name, settings.labels)
     return built
 
 
@@ -83,8 +84,9 @@ def _features(config: TrainConfig) -> VGG19 | None:
     if not config.features:
         return None
     path = Path(config.features)
-    path = path if path.is_file() else store.path(config.features)
-    return VGG19.from_state(official.read(path))
+    with about("features"):
+        path = path if path.is_file() else store.path(config.features)
+        return VGG19.from_state(official.read(path))
 
 
 def _painter(key: str, name: str, others: Sequence[str] = ()) -> Any:
@@ -95,7 +97,8 @@ def _painter(key: str, name: str, others: Sequence[str] = ()) -> Any:
 
 
 def _warm_start(built: nn.Module, path: Path) -> None:
-    header, state = files.read(path)
+    with about("init"):
+        header, state = files.read(path)
     expected = built.state_dict()
     wrong = [k for k, v in state.items() if k not in expected or v.shape != expected[k].shape]
     if wrong:

@@ -12,6 +12,10 @@ from retouch.data.config import DataConfig
 class OptimConfig:
     """Optimisers and schedules."""
 
+    kind: Literal["adam", "sgd"] = "adam"
+    """Adam, or gradient descent with momentum; `sgd` decays no biases and norms."""
+    momentum: float = 0.9
+    """Of `sgd`."""
     lr: float = 4e-4
     """Learning rate of the network."""
     critic_lr: float = 4e-4
@@ -19,13 +23,15 @@ class OptimConfig:
     betas: tuple[float, float] = (0.5, 0.99)
     """Of Adam."""
     weight_decay: float = 0.0
-    """Of AdamW; with 0 it is Adam."""
+    """With 0, AdamW is Adam."""
     warmup: int = 100
     """Steps of linear warm-up."""
     decay_from: float = 0.6
-    """Share of the steps after which the learning rate falls linearly, in [0, 1]; 1: never."""
+    """Share of the steps after which the learning rate falls, in [0, 1]; 1: never."""
     decay_to: float = 0.02
     """The last learning rate as a share of the first, in [0, 1]."""
+    power: float = 1.0
+    """The fall is that of (1 - progress) ** power: 1 is linear, 0.9 the habit of segmentation."""
     drops: tuple[int, ...] = ()
     """Steps at which the learning rate is multiplied by `drop_factor`."""
     drop_factor: float = 0.1
@@ -38,7 +44,7 @@ class OptimConfig:
     """Whether the network is judged by the updated critic or by the one before the step."""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "critic_lr"):
+        for name in ("lr", "critic_lr", "power"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("decay_from", "decay_to"):
@@ -47,6 +53,8 @@ class OptimConfig:
         for name in ("weight_decay", "warmup", "clip", "critic_from"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
         if not 0 <= self.betas[0] < 1 or not 0 <= self.betas[1] < 1:
             raise ValueError(f"betas must lie in [0, 1), got {list(self.betas)}")
         if not 0 < self.drop_factor <= 1:
@@ -116,6 +124,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
+        if not self.validate:
+            raise ValueError("validate must name a measure, such as psnr_rgb, got none")
         if self.abort < 0 or self.sheets < 0:
             raise ValueError("abort and sheets must not be negative")
         if self.batch % self.accumulate:

@@ -26,6 +26,22 @@ def deliberate() -> Iterator[None]:
         raise TrainingError(str(error)) from error
 
 
+@contextmanager
+def about(key: str) -> Iterator[None]:
+    """Put the recipe's key in front of what is wrong with its value: a file, a name.
+
+    Raises:
+        TrainingError: Instead of an error that the package or the system raised for a person.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("retouch."):
+            raise
+        text = error.args[0] if isinstance(error, KeyError) else error
+        raise TrainingError(f"{key}: {text}") from error
+
+
 def _ours(error: BaseException) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -65,13 +65,13 @@ class Learner:
         for parameter in chosen:
             parameter.requires_grad_(True)
         self.ema = EMA(network, config.ema) if config.ema else None
-        self.optimizer = _adam(chosen, config.optim.lr, config)
+        self.optimizer = _optimizer(chosen, config.optim.lr, config)
         self._predict = self._spread(Predict(network, objective.predict))
         self._unseen: Norms = []
         self.critic_optimizer = None
         if len(self.critics):
             judged = list(self.critics.parameters())
-            self.critic_optimizer = _adam(judged, config.optim.critic_lr, config)
+            self.critic_optimizer = _optimizer(judged, config.optim.critic_lr, config)
             self._judge = self._spread(Judge(self.critics, objective.critic_terms))
 
     @property
@@ -261,11 +261,19 @@ def _placed(module: nn.Module, device: torch.device, layout: torch.memory_format
     return module.to(device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
 
 
-def _adam(parameters: Sequence[nn.Parameter], lr: float, config: TrainConfig) -> torch.optim.AdamW:
+def _optimizer(
+    parameters: Sequence[nn.Parameter], lr: float, config: TrainConfig
+) -> torch.optim.Optimizer:
     optim = config.optim
-    return torch.optim.AdamW(
-        parameters, lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
-    )
+    if optim.kind == "adam":
+        return torch.optim.AdamW(
+            parameters, lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
+        )
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": optim.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1]},
+    ]
+    return torch.optim.SGD([g for g in groups if g["params"]], lr, momentum=optim.momentum)
 
 
 def _seed(seed: int, step: int, rank: int) -> int:

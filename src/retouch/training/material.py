@@ -16,6 +16,7 @@ from retouch.data.decoded import Decoded, overlap
 from retouch.data.sources import Entry
 from retouch.segmentation.labels import label_set
 from retouch.training.config import TrainConfig
+from retouch.training.errors import about
 
 Decode = Callable[[Entry], np.ndarray]
 
@@ -42,11 +43,13 @@ def read(config: TrainConfig, *, multiple: int = 64, labels: str | None = None) 
         labels: Label set whose left and right change places in mirrored pictures.
 
     Raises:
-        DataError: If sources are missing or empty, or pictures are broken.
+        TrainingError: If sources are missing or empty; the recipe's key is named.
+        DataError: If pictures are broken.
     """
     data = config.data
     training, held = _split(data)
-    shapes = _masks(data.masks, data.threads)
+    with about("data.masks"):
+        shapes = _masks(data.masks, data.threads)
     pictures = _decoded(training, data)
     label_maps = _decoded(training, data, sources.decode_labels) if data.labels else None
     paired = data.blur is None and all(e.blurred for e in training)
@@ -62,12 +65,14 @@ def read(config: TrainConfig, *, multiple: int = 64, labels: str | None = None) 
     stride = max(1, len(held) // max(1, data.validation))
     chosen = held[::stride][: data.validation]
     judged = _decoded(chosen, data)
-    fixed_masks = _masks(data.validation_masks, data.threads)
+    with about("data.validation_masks"):
+        fixed_masks = _masks(data.validation_masks, data.threads)
     validation = _validation(chosen, judged, sampler, fixed_masks, multiple)
     others = {"validation": (chosen, judged.fingerprints)}
     counts = {"training": len(training), "validation": len(chosen), "masks": len(shapes)}
     if data.test_pictures:
-        tested = sources.entries(data.test_pictures)
+        with about("data.test_pictures"):
+            tested = sources.entries(data.test_pictures)
         marks = Decoded(tested, budget=0, check=data.check, threads=data.threads).fingerprints
         others["test"] = (tested, marks)
         counts["test"] = len(tested)
@@ -100,7 +105,8 @@ def to_batch(sample: Sample, device: torch.device, *, channels_last: bool = Fals
 
 
 def _split(data: DataConfig) -> tuple[list[Entry], list[Entry]]:
-    found = sources.entries(data.pictures)
+    with about("data.pictures"):
+        found = sources.entries(data.pictures)
     keys = [entry.key for entry in found]
     unused = {key for pattern in data.leave_out for key in fnmatch.filter(keys, pattern)}
     for pattern in data.leave_out:
@@ -110,7 +116,8 @@ def _split(data: DataConfig) -> tuple[list[Entry], list[Entry]]:
     if not found:
         raise sources.DataError("data.leave_out leaves no picture")
     if data.validation_pictures:
-        return found, sources.entries(data.validation_pictures)
+        with about("data.validation_pictures"):
+            return found, sources.entries(data.validation_pictures)
     training, held = sources.split(found, part=0)
     if not held and len(found) > 1:  # a small set of one's own
         training, held = found[:-1], found[-1:]

@@ -6,7 +6,7 @@ from retouch.training.config import TrainConfig
 def rate(step: int, config: TrainConfig) -> float:
     """Learning rate of a step as a share of the full one.
 
-    Linear warm-up, constant or falling at `drops`, then a linear fall from `decay_from` on.
+    Linear warm-up, constant or falling at `drops`, then a fall from `decay_from` on.
     """
     optim = config.optim
     warm = min(1.0, (step + 1) / max(1, optim.warmup))
@@ -15,4 +15,5 @@ def rate(step: int, config: TrainConfig) -> float:
     if step <= begin:
         return warm
     progress = (step - begin) / max(1.0, config.steps - begin)
-    return warm * (1 - (1 - optim.decay_to) * min(1.0, progress))
+    left = max(0.0, 1 - progress) ** optim.power
+    return warm * (optim.decay_to + (1 - optim.decay_to) * left)
