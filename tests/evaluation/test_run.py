@@ -124,6 +124,13 @@ def test_another_version_of_a_method_is_refused(data: Path):
         run.evaluate_rows(replace(job, methods=(newer, *job.methods[1:])))
 
 
+def test_pictures_of_another_tool_that_changed_are_noticed(data: Path):
+    run.evaluate_rows(job_of(data))
+    Image.fromarray(blocks(7, 48, 48)).save(data / "other" / "p2.png")
+    with pytest.raises(EvaluationError, match="holds scores of another other"):
+        run.evaluate_rows(job_of(data))
+
+
 def test_a_picture_that_was_removed_is_made_again(data: Path):
     job = job_of(data, "nearest")
     run.evaluate_rows(job)

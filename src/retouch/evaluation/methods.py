@@ -1,5 +1,6 @@
 """The things that are compared: networks, baselines, and folders of pictures other tools made."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,14 +101,20 @@ def folder(name: str, place: Path, manifest: Manifest) -> Method:
     """
     if not place.is_dir():
         raise EvaluationError(f"{place} is not a folder")
-    missing = [pair.picture for pair in manifest.pairs if _picture(place, pair.picture) is None]
+    found = [_picture(place, pair.picture) for pair in manifest.pairs]
+    missing = [p.picture for p, path in zip(manifest.pairs, found, strict=True) if path is None]
     if missing:
         raise EvaluationError(
             f"{place} lacks {len(missing)} of {len(manifest.pairs)} pictures, the first is "
             f"{missing[0]}.png"
         )
     what = f"pictures made by another tool, from the folder {place.name}"
-    return Method(name=name, kind="folder", source=str(place), what=what, identity=str(place))
+    content = hashlib.sha256()
+    for path in found:
+        if path is not None:
+            content.update(hashlib.sha256(path.read_bytes()).digest())
+    identity = content.hexdigest()
+    return Method(name=name, kind="folder", source=str(place), what=what, identity=identity)
 
 
 def _picture(place: Path, key: str) -> Path | None:
