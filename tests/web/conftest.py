@@ -1,5 +1,6 @@
 """A server in a process of its own, with a tiny network, and a browser."""
 
+import io
 import os
 import re
 import shutil
@@ -7,22 +8,28 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import torch
 import uvicorn
+from PIL import Image
 
 from retouch import models
 from retouch.web.app import create_app
 from retouch.web.settings import Settings
 from retouch.weights import files
 
+PATIENCE = float(os.environ.get("RETOUCH_PATIENCE", "1"))
+"""Multiplies every wait in the browser's tests, for machines that are busy with something else."""
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -179,3 +186,113 @@ def chromium() -> Iterator[object]:
         )
         yield browser
         browser.close()
+
+
+def make_scene(height: int = 300, width: int = 400) -> np.ndarray:
+    """A picture with something everywhere, so that every pixel can be told apart."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(0).integers(0, 64, (height, width, 3))
+    smooth = np.stack([rows * 160 // height, columns * 160 // width, (rows + columns) % 160], -1)
+    return (smooth + noise).astype(np.uint8)
+
+
+@pytest.fixture
+def scene() -> Callable[..., np.ndarray]:
+    """Makes pictures."""
+    return make_scene
+
+
+def as_png(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+class Screen:
+    """The page in a browser, and hands."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+
+    def until(self, claim: str, seconds: float = 60) -> None:
+        """Wait until a claim is true (the page's own policy forbids Playwright's way)."""
+        end = time.monotonic() + seconds * PATIENCE
+        while not self.page.evaluate(f"Boolean({claim})"):
+            assert time.monotonic() < end, (
+                f"{claim} does not come true; the page says {self.status()!r}"
+            )
+            self.page.wait_for_timeout(50)
+
+    def status(self) -> str:
+        return self.page.locator("#status").inner_text()
+
+    def give(self, picture: np.ndarray | bytes, name: str = "scene.png") -> None:
+        """Open a picture; its file is gone afterwards."""
+        with tempfile.TemporaryDirectory() as folder:  # as a buffer it may have 50 MB only
+            path = Path(folder) / name
+            path.write_bytes(picture if isinstance(picture, bytes) else as_png(picture))
+            self.page.locator("#file").set_input_files(path)
+            self.until(f"window.retouch.doc && window.retouch.doc.name === {name!r}")
+            self.until("window.retouch.doc.key")
+
+    def point(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point of the picture is on the screen."""
+        at = self.page.evaluate(f"window.retouch.view.toClient({x}, {y})")
+        return at["x"], at["y"]
+
+    def drag(self, *points: tuple[float, float]) -> None:
+        """Drag the mouse along points of the picture."""
+        self.page.mouse.move(*self.point(*points[0]))
+        self.page.mouse.down()
+        for place in points[1:]:
+            self.page.mouse.move(*self.point(*place), steps=6)
+        self.page.mouse.up()
+
+    def click(self, x: float, y: float) -> None:
+        self.page.mouse.click(*self.point(x, y))
+
+    def masked(self) -> np.ndarray:
+        """The page's mask."""
+        found = self.page.evaluate("""() => { const {mask, width, height} = window.retouch.doc;
+            return [height, width, mask.read({x0: 0, y0: 0, x1: width, y1: height}).join("")]; }""")
+        values = np.frombuffer(found[2].encode(), np.uint8) == ord("1")
+        return values.reshape(found[0], found[1])
+
+    def fill(self, fills: int = 1) -> None:
+        self.page.keyboard.press("f")
+        self.until(f"window.retouch.doc.patches.length === {fills} && !window.retouch.abort")
+
+    def download(self, act: Callable[[], Any]) -> Path:
+        """What an act gives out as a file."""
+        with self.page.expect_download() as download:
+            act()
+        return download.value.path()
+
+    def saved(self) -> np.ndarray:
+        path = self.download(lambda: self.page.keyboard.press("Control+s"))
+        return np.asarray(Image.open(path))
+
+
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Callable[..., Screen]]:
+    """Opens the page with a picture; errors of its scripts fail the test."""
+    contexts, errors = [], []
+
+    def act(address: str, array: np.ndarray | None = None, **options: Any) -> Screen:
+        context = chromium.new_context(
+            **{"viewport": {"width": 1280, "height": 800}, "locale": "en", **options}
+        )
+        context.set_default_timeout(30_000 * PATIENCE)
+        contexts.append(context)
+        screen = Screen(context.new_page())
+        screen.page.on("pageerror", lambda error: errors.append(str(error)))
+        screen.page.goto(address)
+        screen.until("window.retouch && window.retouch.models.length")
+        if array is not None:
+            screen.give(array)
+        return screen
+
+    yield act
+    for context in contexts:
+        context.close()
+    assert not errors

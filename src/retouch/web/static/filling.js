@@ -50,7 +50,7 @@ export class Filling {
       app.say("filled", { seconds: (performance.now() - started) / 1000 });
       app.strip.filled(doc);
     });
-    if ($("auto").checked && doc === app.doc && !doc.mask.isEmpty) await this.fill();
+    if ($("auto").checked && doc === app.doc && !doc.mask.isOpen && !doc.mask.isEmpty) await this.fill();
   }
 
   /** Fill the same hole with every network that is at hand; one of them is taken, or none. */

@@ -69,6 +69,7 @@ export class Labels {
       proposed: begun.proposed, patch: begun.patch, rendering: false, again: false,
     });
     editing.proposal = await this.#values(begun.map, editing);
+    this.app.tool.cancel();
     editing.coarse = { ...begun.coarse, bitmap: await createImageBitmap(begun.coarse.blob) };
     plane.begin();
     plane.write(editing.box, editing.proposal);

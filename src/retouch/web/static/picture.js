@@ -55,7 +55,8 @@ export class OpenPicture extends EventTarget {
     if (SHOWN_BY_BROWSERS.test(type)) {
       try {
         const bitmap = await createImageBitmap(new Blob([this.file], { type }));
-        this.#agree(bitmap).catch((error) => this.dispatchEvent(new CustomEvent("refused", { detail: error })));
+        const { width, height } = bitmap; // the bitmap itself is closed soon
+        this.#agree(width, height).catch((error) => this.dispatchEvent(new CustomEvent("refused", { detail: error })));
         return bitmap;
       } catch {
         // damaged, or a kind this browser does not know: the server says which
@@ -65,10 +66,11 @@ export class OpenPicture extends EventTarget {
   }
 
   /** The server may see the picture turned otherwise (EXIF of a PNG): then its view counts. */
-  async #agree(bitmap) {
+  async #agree(width, height) {
     await this.server.persist(() => this.server.bring(this, []));
-    const { width, height, orientation, format } = this.facts;
-    if (width === bitmap.width && height === bitmap.height && (orientation === 1 || format === "JPEG")) return;
+    const { facts } = this;
+    const same = facts.width === width && facts.height === height;
+    if (same && (facts.orientation === 1 || facts.format === "JPEG")) return;
     const view = await createImageBitmap(await this.server.persist(() => this.server.view(this)));
     this.unload();
     this.width = view.width;
@@ -151,6 +153,8 @@ export class OpenPicture extends EventTarget {
   /** Lay a fill over the picture; the mask that asked for it goes. */
   async addFill(patch, { kind = "fill", clear, replaced = null, label = "", undoMore, redoMore } = {}) {
     patch.bitmap = await createImageBitmap(patch.blob);
+    const open = this.mask.isOpen; // a stroke is being painted: it goes on after the fill
+    if (open) this.commitMask("brush");
     const hole = this.mask.copy();
     const before = this.patches;
     const kept = replaced ? before.filter((other) => other !== replaced) : before;
@@ -176,6 +180,7 @@ export class OpenPicture extends EventTarget {
     for (const box of boxes) this.#renew(box);
     entry.thumbnail = this.thumbnail();
     this.remember(entry);
+    if (open) this.mask.begin();
     return entry;
   }
 

@@ -20,6 +20,10 @@ export class Plane {
     this.before = new Map();
   }
 
+  get isOpen() {
+    return this.before !== null;
+  }
+
   /** End an edit; returns what to keep for undo, or null if nothing changed. */
   commit() {
     const before = this.before;

@@ -44,7 +44,8 @@ export class Strip {
     this.output = output;
     this.items.push(...pictures.map((offered) => ({ offered, name: offered.name, doc: null })));
     this.#draw();
-    if (this.items.length) await this.go(this.items[0]);
+    const first = this.items.find(({ offered }) => offered);
+    if (first && !this.current && !this.app.doc) await this.go(first);
     if (output) this.app.say("kAutosave", { folder: output });
   }
 

@@ -44,6 +44,9 @@ function bindButtons(app) {
   for (const kind of ["pointerup", "pointerleave", "pointercancel"]) {
     hold.addEventListener(kind, () => comparing.hold(false));
   }
+  for (const [kind, on] of [["keydown", true], ["keyup", false]]) {
+    hold.addEventListener(kind, ({ key }) => (key === " " || key === "Enter") && comparing.hold(on));
+  }
 }
 
 function bindSettings(app) {
