@@ -75,7 +75,7 @@ def test_canny_equals_scikit_image(seed: int):
 
 def test_every_picture_of_a_stack_is_on_its_own():
     rng = np.random.default_rng(5)
-    stack = ndimage.gaussian_filter(rng.random((3, 30, 40)), (0, 1, 1)) * 3
+    stack: np.ndarray = ndimage.gaussian_filter(rng.random((3, 30, 40)), (0, 1, 1)) * 3
     alone = np.concatenate([canny(picture[None]) for picture in stack])
     assert alone.any()
     np.testing.assert_array_equal(canny(stack), alone)

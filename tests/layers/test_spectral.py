@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -23,10 +24,11 @@ def test_spectral_convolution_repeats_torchs_first_spectral_norm():
     plain = nn.Conv2d(3, 5, 3, padding=1)
     plain.load_state_dict({"weight": ours.weight, "bias": ours.bias})
     with warnings.catch_warnings(action="ignore"):  # deprecated, but the oracle
-        theirs = torch.nn.utils.spectral_norm(plain)
+        theirs: Any = torch.nn.utils.spectral_norm(plain)
     theirs.weight_u.copy_(ours.u)
     theirs.weight_v.copy_(ours.v)
     x = torch.rand(2, 3, 8, 8)
+    found = truth = x
     for _ in range(3):
         found, truth = ours(x), theirs(x)
         torch.testing.assert_close(found, truth)
