@@ -80,9 +80,8 @@ class Unit(nn.Module):
     ) -> None:
         super().__init__()
         margin = dilation * (kernel - 1) // 2
-        self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride, margin, dilation, padding_mode="reflect"
-        )
+        mode = "reflect" if margin else "zeros"  # even a margin of 0 would be a copy
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, margin, dilation, padding_mode=mode)
         self.norm = InstanceNorm2d(outputs, eps=1e-6, affine=True)
         self.activation = activation or nn.Identity()
         _start(self.conv)
@@ -141,7 +140,7 @@ class PooledAttention(nn.Module):
         value = functional.max_pool2d(self.value(small), 2)
         query = self.query(small)  # (b, c/16, h/2, w/2)
         found = attend(query.flatten(2), key.flatten(2), value.flatten(2))
-        return x + self.gamma * self.up(found.reshape(query.shape))
+        return x + self.gamma.to(x.dtype) * self.up(found.reshape(query.shape))
 
 
 class PatchAttention(nn.Module):
@@ -158,7 +157,7 @@ class PatchAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         found = attend_patches(self.down(x), self.side)  # (b, c, h/2, w/2)
-        return functional.relu(self.merge(x + self.gamma * self.up(found)))
+        return functional.relu(self.merge(x + self.gamma.to(x.dtype) * self.up(found)))
 
 
 class Level(nn.Module):
