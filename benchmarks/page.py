@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retouch.web.app import STATIC
+from retouch.web.page import STATIC
 
 _SIZE = (6000, 4000)
 """Width and height of the picture that is painted on [px]."""

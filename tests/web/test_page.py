@@ -3,11 +3,13 @@
 import gzip
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from retouch import segmentation
-from retouch.web.app import STATIC
+from retouch.web.page import STATIC
+from retouch.web.settings import Settings
 
 FILES = sorted(path for path in STATIC.iterdir() if path.is_file())
 
@@ -46,6 +48,26 @@ def test_the_page_loads_nothing_from_elsewhere():
     for path in FILES:
         found = re.findall(r"https?://[^\s\"'`)]+", path.read_text(encoding="utf-8"))
         assert set(found) <= {"http://www.w3.org/2000/svg"}, path.name
+
+
+def test_every_script_is_fetched_at_once():
+    page = (STATIC / "index.html").read_text(encoding="utf-8")
+    fetched = set(re.findall(r'(?:modulepreload" href|module" src)="([^"]+)"', page))
+    assert fetched == {path.name for path in STATIC.glob("*.js")}
+
+
+def test_files_come_packed_once_and_not_again(serve: Any):
+    with serve(Settings()) as client:
+        first = client.get("http://" + client.base_url.netloc.decode() + "/")
+        assert first.headers["content-encoding"] == "gzip"
+        assert first.text == (STATIC / "index.html").read_text(encoding="utf-8")
+        known = {"If-None-Match": first.headers["etag"]}
+        assert client.get(first.url, headers=known).status_code == 304
+        plain = client.get(first.url, headers={"Accept-Encoding": "identity"})
+        assert plain.text == first.text
+        assert "content-encoding" not in plain.headers
+        assert client.post(first.url).status_code == 405
+        assert client.get(first.url.join("/../page.py")).status_code == 404
 
 
 def test_the_whole_front_end_is_small():

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import mimetypes
 import re
 import threading
 from collections.abc import AsyncIterator
@@ -13,19 +12,18 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
-from fastapi.staticfiles import StaticFiles
 
 from retouch import __version__
 from retouch.web import filling, following, labelling, painting
 from retouch.web.desk import API, Desk, desk_of
 from retouch.web.jobs import Office
 from retouch.web.metrics import Metrics
+from retouch.web.page import Page
 from retouch.web.safety import Guard
 from retouch.web.schema import Health, ModelOut, Offered, OfferedItem, SaveOptions
 from retouch.web.sessions import ForgottenError, OverfullError, Shelf
 from retouch.web.settings import Settings
 
-STATIC = Path(__file__).parent / "static"
 _KEY = re.compile(r"/[A-Za-z0-9_-]{16,24}(?=/|$)|/\d+(?=/|$)")
 _SWEEP = 60.0
 """Time between looks at what is idle [s]."""
@@ -62,8 +60,7 @@ def create_app(settings: Settings = Settings()) -> FastAPI:
         app.include_router(part.router)
     _add_own_routes(app)
     _add_error_handlers(app)
-    mimetypes.add_type("text/javascript", ".js")
-    app.mount("/", StaticFiles(directory=STATIC, html=True), name="page")
+    app.mount("/", Page(), name="page")
     app.add_middleware(_Counting)
     app.add_middleware(Guard, settings=settings)
     return app
