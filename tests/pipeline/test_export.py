@@ -1,14 +1,16 @@
 """Exported pipelines do what `Inpainter` does, known pixels untouched."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from retouch import models
 from retouch.pipeline import export
-from retouch.pipeline.export import Crop, ExportError
+from retouch.pipeline.export import Crop, Exported, ExportError
 from retouch.pipeline.inpainter import Inpainter
 from retouch.weights.files import Header
 
@@ -57,16 +59,23 @@ def inpaint(inpainter: Inpainter, image: np.ndarray, mask: np.ndarray) -> np.nda
     return compositing.match_rim(fill, pixels, mask)
 
 
-def test_an_onnx_file_takes_any_size_and_is_checked(tmp_path: Path):
-    onnxruntime = pytest.importorskip("onnxruntime")
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Exported]:
+    pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    done = export.to_onnx(crop(LOCAL), tmp_path / "net.onnx")
+    folder = tmp_path_factory.mktemp("onnx")
+    return folder, export.to_onnx(crop(LOCAL), folder / "fill.onnx")
+
+
+def test_an_onnx_file_takes_any_size_and_is_checked(onnx_file: tuple[Path, Exported]):
+    import onnxruntime
+
+    folder, done = onnx_file
     assert done.difference <= 1
-    assert done.bytes == (tmp_path / "net.onnx").stat().st_size
-    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
-    session = onnxruntime.InferenceSession(
-        tmp_path / "net.onnx", providers=["CPUExecutionProvider"]
-    )
+    assert len(done.checked) == 3
+    assert done.bytes == done.path.stat().st_size
+    assert [path.name for path in folder.iterdir()] == ["fill.onnx"]
+    session = onnxruntime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
     assert [given.name for given in session.get_inputs()] == ["picture", "mask"]
     assert session.get_modelmeta().custom_metadata_map["retouch.network"] == LOCAL
     image, mask = scene(90, 71)
@@ -74,6 +83,23 @@ def test_an_onnx_file_takes_any_size_and_is_checked(tmp_path: Path):
     assert filled.dtype == np.uint8
     assert np.array_equal(filled[0][~mask], image[~mask])
     assert (filled[0][mask] != image[mask]).any()
+
+
+def test_the_example_of_the_page_runs(
+    onnx_file: tuple[Path, Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(code.strip().splitlines()) <= 10
+    image, mask = scene(70, 60)
+    Image.fromarray(image).save(tmp_path / "photo.jpg", quality=95)
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    (tmp_path / "fill.onnx").symlink_to(onnx_file[1].path)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "export.md", "exec"), {})
+    before, after = np.asarray(Image.open("photo.jpg")), np.asarray(Image.open("filled.png"))
+    assert np.array_equal(before[~mask], after[~mask])
+    assert (before[mask] != after[mask]).any()
 
 
 def test_a_torch_file_is_checked(tmp_path: Path):
