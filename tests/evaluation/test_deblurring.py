@@ -205,6 +205,11 @@ def test_pairs_of_a_report_are_scored_again_and_checked(pack: Path, tmp_path: Pa
 
 
 def test_mistakes_are_one_line(pack: Path, tmp_path: Path):
+    given = {"pictures": (pack,), "output": tmp_path / "out", "baselines": ("blurred",)}
+    with pytest.raises(EvaluationError, match="takes no --masks and no --seed"):
+        evaluate(**given, masks=("centre",), protocol="deblur")
+    with pytest.raises(EvaluationError, match="goes with --protocol deblur, not with retouch"):
+        evaluate(**given, masks=("centre",), kernels=(pack,))
     Image.fromarray(soft(1, 64)).save(tmp_path / "alone.png")
     with pytest.raises(EvaluationError, match=r"1 of 1 pictures have no blurred twin.*alone"):
         blurred.make([tmp_path / "alone.png"])

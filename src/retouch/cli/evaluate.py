@@ -78,7 +78,11 @@ def evaluate(
     chosen = PROTOCOLS[protocol]
     columns = tuple(Column.parse(text) for text in metrics or (*chosen.columns, *chosen.sets))
     if chosen.task == "deblur":
-        pair_set = _blurred(pictures, masks, kernels, pairs, limit)
+        if masks or seed is not None:
+            raise EvaluationError("protocol deblur takes no --masks and no --seed: all is scored")
+        pair_set = _blurred(pictures, kernels, pairs, limit)
+    elif kernels:
+        raise EvaluationError(f"--kernels goes with --protocol deblur, not with {protocol}")
     else:
         pair_set = _pairs(chosen, pictures, masks, pairs, seed, limit)
     rows: list[Method] = [methods.network(name, task=chosen.task) for name in (*network, *weights)]
@@ -130,16 +134,12 @@ def _pairs(
 
 def _blurred(
     pictures: tuple[Path, ...],
-    masks: tuple[str, ...],
     kernels: tuple[Path, ...],
     saved: Path | None,
     limit: int | None,
 ) -> "PairSet":
     from retouch.evaluation import blurred
-    from retouch.evaluation.pairs import EvaluationError
 
-    if masks:
-        raise EvaluationError("protocol deblur takes no --masks: the whole picture is scored")
     known = blurred.read_kernels(kernels)
     if saved is not None:
         return blurred.rebuild(saved, pictures, known, limit=limit)

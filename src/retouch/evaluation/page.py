@@ -236,7 +236,9 @@ def _card(
     truth, mask = pairs.open(row.number)
     shown = pairs.shown(row.number, truth, mask)
     if results.protocol.task == "fill":
-        shown = np.where(mask[..., None], np.uint8(255), shown)
+        rows, columns = np.indices(mask.shape) // 8
+        squares = np.where((rows + columns) % 2, np.uint8(255), np.uint8(190))  # seen on snow, too
+        shown = np.where(mask[..., None], squares[..., None], shown)
     sources = {
         "truth": {"picture": _uri(truth), "score": ""},
         "input": {"picture": _uri(shown), "score": ""},
