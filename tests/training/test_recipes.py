@@ -17,6 +17,8 @@ from retouch.training.rehearsal import rehearse
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.toml"))
+SLOW = ("semnet-celebahq", "semnet-places2")  # the other SEM-Nets train the same way
+MARKED = [pytest.param(p, marks=[pytest.mark.slow] if p.stem in SLOW else []) for p in RECIPES]
 ABLATIONS = re.findall(r"^retouch train (recipes/.*)$", (FOLDER / "README.md").read_text(), re.M)
 
 
@@ -64,8 +66,10 @@ def reduced(config: TrainConfig, pictures: Path, masks: Path) -> TrainConfig:
     )
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_trains(path: Path, pictures: Path, mask_files: Path, tmp_path: Path):
+@pytest.mark.parametrize("path", MARKED, ids=lambda path: path.stem)
+def test_every_recipe_dry_runs_and_trains(
+    path: Path, pictures: Path, mask_files: Path, tmp_path: Path
+):
     config = reduced(recipe.load(path, TrainConfig), pictures, mask_files)
     found = rehearse(Run(config, tmp_path, "cpu", resume=False))
     assert found.step > 0
