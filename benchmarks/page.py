@@ -2,7 +2,8 @@
 
 Debian's Chromium without a window, driven by Playwright, on a quiet machine. Frames are the times
 between animation frames while a stroke is drawn over 6000x4000 pixels; a screen has 60 of them in
-a second, so 16.7 ms is the least that can be measured.
+a second, so 16.7 ms is the least that can be measured. Beside them stands the processor time of the
+page's own thread per frame, which a busy machine does not lengthen.
 
     python benchmarks/page.py
     python benchmarks/page.py --strokes 5 --chromium /usr/bin/chromium
@@ -74,15 +75,25 @@ def serving() -> Iterator[str]:
         process.wait()
 
 
-def open_page(browser: Any, address: str) -> tuple[Any, float]:
-    """Open the page in a fresh profile; returns it and when it could be used [ms]."""
-    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
-    page.set_default_timeout(120_000)
-    page.add_init_script(_WATCH)
-    page.goto(address)
-    while not (usable := page.evaluate("window.usable ?? 0")):
-        page.wait_for_timeout(20)
-    return page, usable
+class Opened:
+    """The page in a fresh profile."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+        self.page.set_default_timeout(120_000)
+        self.page.add_init_script(_WATCH)
+        self._session = self.page.context.new_cdp_session(self.page)
+        self._session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        self.page.goto(address)
+        while not (usable := self.page.evaluate("window.usable ?? 0")):
+            self.page.wait_for_timeout(20)
+        self.usable: float = usable
+        """When it could be used [ms]."""
+
+    def busy(self) -> float:
+        """Processor time of the page's thread until now [ms]."""
+        found = self._session.send("Performance.getMetrics")["metrics"]
+        return 1000 * next(each["value"] for each in found if each["name"] == "TaskDuration")
 
 
 def stroke(page: Any, zoom: float | None, brush: int, height: float) -> list[float]:
@@ -128,16 +139,19 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=arguments.chromium, args=list(_FLAGS), timeout=120_000
         )
-        times = [open_page(browser, address)[1] for _ in range(arguments.opens)]
-        print(f"usable after, server just up: {times[0]:.0f} ms;", end=" ")
-        print(f"then median of {len(times) - 1}: {statistics.median(times[1:]):.0f} ms")
-        page, _ = open_page(browser, address)
-        paint(page, arguments.strokes)
+        first = Opened(browser, address)
+        print(f"usable after, server just up: {first.usable:.0f} ms ({first.busy():.0f} ms busy)")
+        others = [Opened(browser, address) for _ in range(arguments.opens)]
+        usable = statistics.median(each.usable for each in others)
+        busy = statistics.median(each.busy() for each in others)
+        print(f"median of {len(others)} more: {usable:.0f} ms ({busy:.0f} ms busy)")
+        paint(Opened(browser, address), arguments.strokes)
         browser.close()
 
 
-def paint(page: Any, strokes: int) -> None:
+def paint(opened: Opened, strokes: int) -> None:
     """Measure strokes over a large picture and print them."""
+    page = opened.page
     noise = np.random.default_rng(0).integers(0, 256, (_SIZE[1] // 8, _SIZE[0] // 8, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.jpg"
@@ -148,6 +162,7 @@ def paint(page: Any, strokes: int) -> None:
     page.evaluate(_COUNT)
     for zoom, brush in ((None, 150), (None, 1000), (1.0, 150), (4.0, 40)):
         frames: list[float] = []
+        before = opened.busy()
         for index in range(strokes):
             frames += stroke(page, zoom, brush, index / strokes)
         spread = statistics.quantiles(frames, n=20)
@@ -155,7 +170,7 @@ def paint(page: Any, strokes: int) -> None:
         print(
             f"strokes at {shown}, brush {brush} px: {len(frames)} frames,"
             f" median {statistics.median(frames):.1f} ms, 95th percentile {spread[-1]:.1f} ms,"
-            f" longest {max(frames):.1f} ms"
+            f" longest {max(frames):.1f} ms, busy {(opened.busy() - before) / len(frames):.1f} ms"
         )
         page.evaluate("window.retouch.masking.clear()")
 
