@@ -146,3 +146,17 @@ def test_positions_follow_the_snake():
     torch.testing.assert_close(table[order, 0], steps.sin())
     torch.testing.assert_close(table[order, 1], steps.cos())
     torch.testing.assert_close(table[order, 2], (steps * 10000 ** (-1 / 3)).sin())
+
+
+def test_bf16_operands_give_what_float32_ones_give_rounded():
+    pytest.importorskip("numba", reason="the CPU kernels need numba")
+    tensors, order = operands(9, 13, 12)
+    x, delta, a, b, c, d, gate = (tensor.float() for tensor in tensors)
+    x, delta, gate = (tensor.bfloat16() for tensor in (x, delta, gate))
+    taps, bias = torch.randn(12, 4), torch.randn(12)
+    with torch.inference_mode():
+        found = selective_scan(x, delta, a, b, c, d, gate, order)
+        wide = selective_scan(x.float(), delta.float(), a, b, c, d, gate.float(), order)
+        assert torch.equal(found, wide.bfloat16())
+        row = causal_conv(x, taps, bias, order)
+        assert torch.equal(row, causal_conv(x.float(), taps, bias, order).bfloat16())

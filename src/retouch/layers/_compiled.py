@@ -71,6 +71,25 @@ def copy(source, target):
         target[j] = source[j]
 
 
+@inner
+def widen(v, form):
+    """The float32 of some bits: `form` says whether they are bf16's or float32's own."""
+    return np.uint32(np.uint32(v) << form[0]).view(np.float32)
+
+
+@inner
+def narrow(v, form):
+    """The bits of a float32 in that form, rounded to the nearest, halves to even."""
+    bits = np.float32(v).view(np.uint32)
+    return np.uint32(bits + form[1] + (np.uint32(bits >> form[0]) & form[2])) >> form[0]
+
+
+@inner
+def load(source, target, form):
+    for j in range(len(source)):
+        target[j] = widen(source[j], form)
+
+
 def spans(length: int, longest: int) -> list[tuple[int, int]]:
     """Cut a length into parts (start, length), at least one for each of torch's threads."""
     parts = max(-(-length // longest), min(torch.get_num_threads(), length))
@@ -88,6 +107,26 @@ def run(jobs: list[Callable[[], None]]) -> None:
     with ThreadPoolExecutor(threads) as pool:
         for result in [pool.submit(job) for job in jobs]:
             result.result()
+
+
+Form = tuple[np.uint32, np.uint32, np.uint32]
+"""Of stored numbers: places that float32 has more, what rounding adds to them, the odd bit."""
+
+
+def form_of(dtype: torch.dtype) -> Form:
+    shift, half, odd = (16, 0x7FFF, 1) if dtype == torch.bfloat16 else (0, 0, 0)
+    return np.uint32(shift), np.uint32(half), np.uint32(odd)
+
+
+def bits(*tensors: Tensor) -> list[np.ndarray]:
+    """Views of bf16 or float32 tensors as unsigned numbers of 16 or 32 bits."""
+    dense = [tensor.detach().contiguous() for tensor in tensors]
+    return [
+        tensor.view(torch.uint16).numpy()
+        if tensor.dtype == torch.bfloat16
+        else tensor.numpy().view(np.uint32)
+        for tensor in dense
+    ]
 
 
 def arrays(*tensors: Tensor) -> list[np.ndarray]:

@@ -8,26 +8,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retouch.layers._scan_kernels import (
+from retouch.layers._compiled import (
     ONE,
     arrays,
+    bits,
+    form_of,
     inner,
     kernel,
+    narrow,
     run,
     sigmoid,
     spans,
+    widen,
 )
 
 
 @inner
 def _back(x, order, t, width):
     """The pixel visited t steps after the start; before the start there are zeros."""
-    return x[order[t]] if t >= 0 else np.zeros(width, np.float32)
+    return x[order[t]] if t >= 0 else np.zeros(width, x.dtype)
 
 
 @kernel
-def _conv(x, order, taps, bias, span, y):
-    """Causal convolution of four taps along the order, then SiLU, for some steps."""
+def _conv(x, order, taps, bias, span, y, form):
+    """Causal convolution of four taps along the order, then SiLU, for some steps; x, y are bits."""
     width = x.shape[1]
     w0, w1, w2, w3 = taps[0], taps[1], taps[2], taps[3]
     for t in range(span[0], span[0] + span[1]):
@@ -35,8 +39,10 @@ def _conv(x, order, taps, bias, span, y):
         x2, x3 = _back(x, order, t - 1, width), x[order[t]]
         row = y[t]
         for j in range(width):
-            v = bias[j] + (w0[j] * x0[j] + w1[j] * x1[j]) + (w2[j] * x2[j] + w3[j] * x3[j])
-            row[j] = v * sigmoid(v)
+            v0, v1 = widen(x0[j], form), widen(x1[j], form)
+            v2, v3 = widen(x2[j], form), widen(x3[j], form)
+            v = bias[j] + (w0[j] * v0 + w1[j] * v1) + (w2[j] * v2 + w3[j] * v3)
+            row[j] = narrow(v * sigmoid(v), form)
 
 
 @kernel
@@ -68,14 +74,14 @@ def _conv_back(operands, order, span, dy, gradients):
 
 
 def conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
-    """Run the causal convolution of `causal_conv`; all float32 on the CPU."""
+    """Run the causal convolution of `causal_conv` on the CPU; x is float32 or bf16, and so is y."""
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     walk, weights, offsets = arrays(order, taps.t(), bias)
     jobs: list[Callable[[], None]] = []
     for i in range(len(x)):
-        xi, yi = arrays(x[i], y[i])
+        xi, yi = bits(x[i], y[i])
         for span in spans(len(walk), len(walk)):
-            jobs.append(partial(_conv, xi, walk, weights, offsets, span, yi))
+            jobs.append(partial(_conv, xi, walk, weights, offsets, span, yi, form_of(x.dtype)))
     run(jobs)
     return y
 

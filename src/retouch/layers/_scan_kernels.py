@@ -17,10 +17,14 @@ from retouch.layers._compiled import (
     ONE,
     ZERO,
     arrays,
+    bits,
     copy,
     exp2,
+    form_of,
     inner,
     kernel,
+    load,
+    narrow,
     run,
     sigmoid,
     softplus,
@@ -68,8 +72,11 @@ def _pass(tile, n, steps, a, h, b, c):
 
 
 @kernel
-def _scan(operands, order, span, y, states):
-    """Scan some channels; `states` receives the state before each tile, unless it is empty."""
+def _scan(operands, order, span, y, states, form):
+    """Scan some channels; `states` receives the state before each tile, unless it is empty.
+
+    x, delta, gate and y are bits in one form: what is kept in bf16 is widened and rounded here.
+    """
     x, delta, a, b, c, d, gate = operands
     first, width = span
     n_states = a.shape[0]
@@ -81,9 +88,9 @@ def _scan(operands, order, span, y, states):
     for start in range(0, len(order), TILE):
         steps = min(TILE, len(order) - start)
         for t in range(steps):
-            copy(delta[start + t, first:last], step[t])
-            copy(x[start + t, first:last], drive[t])
-            copy(gate[order[start + t], first:last], z[t])
+            load(delta[start + t, first:last], step[t], form)
+            load(x[start + t, first:last], drive[t], form)
+            load(gate[order[start + t], first:last], z[t], form)
         _enter(step, drive, total, skip, steps)
         if len(states):
             states[start // TILE, :, first:last] = h
@@ -92,7 +99,7 @@ def _scan(operands, order, span, y, states):
         for t in range(steps):
             row = y[order[start + t], first:last]
             for j in range(width):
-                row[j] = total[t, j] * z[t, j] * sigmoid(z[t, j])
+                row[j] = narrow(total[t, j] * z[t, j] * sigmoid(z[t, j]), form)
 
 
 # A loop that writes to several arrays becomes vector code only if they surely do not overlap. So
@@ -219,22 +226,27 @@ def _scan_back(operands, order, span, dy, states, gradients):
 
 
 def scan(operands: list[Tensor], order: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
-    """Run the scan on x, delta, a, b, c, d, gate of `selective_scan`, float32 on the CPU.
+    """Run the scan on x, delta, a, b, c, d, gate of `selective_scan` on the CPU.
+
+    All are float32; without `keep`, x, delta and gate may be bf16 together.
 
     Returns:
-        y (b, l, d), and the states before each tile (b, tiles, n, d), no tiles unless to `keep`.
+        y (b, l, d) in the dtype of gate, and the states before each tile (b, tiles, n, d), no tiles
+        unless to `keep`.
     """
     x, delta, a, b, c, d, gate = operands
     batch, length, channels = x.shape
     y = torch.empty_like(gate, memory_format=torch.contiguous_format)
     tiles = -(-length // TILE) if keep else 0
-    states = x.new_empty(batch, tiles, a.shape[1], channels)
+    states = a.new_empty(batch, tiles, a.shape[1], channels)
+    form = form_of(x.dtype)
     walk, rates, skip = arrays(order, a.t() * float(LOG2E), d)
     jobs: list[Callable[[], None]] = []
     for i in range(batch):
-        xi, di, bi, ci, zi, yi, si = arrays(x[i], delta[i], b[i], c[i], gate[i], y[i], states[i])
+        xi, di, zi, yi = bits(x[i], delta[i], gate[i], y[i])
+        bi, ci, si = arrays(b[i], c[i], states[i])
         for span in spans(channels, _WIDTH):
-            jobs.append(partial(_scan, (xi, di, rates, bi, ci, skip, zi), walk, span, yi, si))
+            jobs.append(partial(_scan, (xi, di, rates, bi, ci, skip, zi), walk, span, yi, si, form))
     run(jobs)
     return y, states
 

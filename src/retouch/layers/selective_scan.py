@@ -117,12 +117,18 @@ def selective_scan(
     _check("gate", gate, x.shape)
     _check("order", order, (length,))
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    operands = [tensor.to(dtype) for tensor in (x, delta, a, b, c, d, gate)]
-    if _has_kernels() and x.device.type == "cpu" and dtype == torch.float32 and states % 4 == 0:
-        keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in operands)
+    operands = [x, delta, a, b, c, d, gate]
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in operands)
+    kernels = _has_kernels() and x.device.type == "cpu" and dtype == torch.float32
+    if kernels and not keep and {x.dtype, delta.dtype, gate.dtype} == {torch.bfloat16}:
+        a, b, c, d = (tensor.to(dtype) for tensor in (a, b, c, d))
+        operands = [x, delta, a, b, c, d, gate]  # the kernels widen the long ones
+    else:
+        operands = [tensor.to(dtype) for tensor in operands]
+    if kernels and states % 4 == 0:
         y, _ = _scan_op(*operands, order, keep)
     else:
-        y = _two_level(operands, order)
+        y = _two_level([tensor.to(dtype) for tensor in operands], order)
     return y.to(x.dtype)
 
 
@@ -147,6 +153,9 @@ def causal_conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     operands = [tensor.to(dtype) for tensor in (x, taps, bias)]
     if _has_kernels() and x.device.type == "cpu" and dtype == torch.float32:
+        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, taps, bias))
+        if x.dtype == torch.bfloat16 and not wanted:
+            operands[0] = x  # the kernel widens it
         y = _conv_op(*operands, order)
     else:
         y = causal_conv_reference(*operands, order=order)
@@ -287,7 +296,7 @@ def _(  # noqa: PLR0913
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
     tiles = -(-x.shape[1] // TILE) if keep else 0
-    return x.new_empty(x.shape), x.new_empty(x.shape[0], tiles, a.shape[1], x.shape[2])
+    return x.new_empty(x.shape), a.new_empty(x.shape[0], tiles, a.shape[1], x.shape[2])
 
 
 @torch.library.custom_op("retouch::selective_scan_backward", mutates_args=())
