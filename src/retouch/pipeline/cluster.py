@@ -68,6 +68,7 @@ def fill_on_ray(task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
     Inpainter(task.network, task.header, device="cpu")  # mistakes show here, not on a worker
     mine = not ray.is_initialized()
     if mine:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # 15 would starve beside other work
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     run = secrets.token_hex(4)
     task = replace(task, reading=replace(task.reading, run=run))
