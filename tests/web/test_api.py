@@ -148,8 +148,13 @@ def test_an_open_picture_is_filled_step_by_step(client: httpx.Client):
             assert np.array_equal(saved, before)
 
 
-def test_a_fill_comes_back_to_a_new_server_bit_for_bit(client: httpx.Client):
-    deep = np.random.default_rng(0).integers(0, 65536, (70, 90)).astype(np.uint16)
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("uint16", (70, 90)), ("uint8", (70, 90)), ("uint8", (70, 90, 3))]
+)
+def test_a_fill_comes_back_to_a_new_server_bit_for_bit(
+    client: httpx.Client, kind: str, shape: tuple[int, ...]
+):
+    deep = np.random.default_rng(0).integers(0, np.iinfo(kind).max, shape).astype(kind)
     key = open_picture(client, deep)
     patch = fill_part(client, key)
     blob = client.get(patch["url"].removeprefix("/api/v1")).content
@@ -160,7 +165,7 @@ def test_a_fill_comes_back_to_a_new_server_bit_for_bit(client: httpx.Client):
     assert brought.status_code == 201, brought.text
     state = {"patches": [brought.json()["patch"]]}
     two = client.post(f"/pictures/{other}/save", json=state).content
-    assert opened(one).dtype == np.uint16
+    assert opened(one).dtype == deep.dtype
     assert np.array_equal(opened(one), opened(two))
 
 

@@ -1,5 +1,6 @@
 """An open picture: the file's own samples, and the fills that lie over them."""
 
+import io
 import tempfile
 import threading
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from retouch import pictures
 from retouch.pictures import Metadata, Picture, PictureError
@@ -184,11 +186,14 @@ def encode_patch(patch: Patch, metadata: Metadata) -> bytes:
     """Write a fill as PNG, transparent outside the hole, with the picture's colour profile."""
     white = np.iinfo(patch.pixels.dtype).max
     alpha = patch.hole.astype(patch.pixels.dtype) * white
-    own = Metadata(
-        mode="grey" if patch.pixels.ndim == 2 else "rgb",
-        bits=8 * patch.pixels.dtype.itemsize,
-        icc=None if metadata.mode == "cmyk" else metadata.icc,
-    )
+    icc = None if metadata.mode == "cmyk" else metadata.icc
+    if patch.pixels.dtype == np.uint8:  # somebody waits for it: quick rather than small
+        stream = io.BytesIO()
+        image = Image.fromarray(np.dstack([patch.pixels, alpha]))
+        image.save(stream, "PNG", compress_level=1, icc_profile=icc)
+        return stream.getvalue()
+    mode = "grey" if patch.pixels.ndim == 2 else "rgb"
+    own = Metadata(mode=mode, bits=8 * patch.pixels.dtype.itemsize, icc=icc)
     return encode(Picture(pixels=patch.pixels, alpha=alpha, metadata=own), ".png")[0]
 
 
