@@ -1,8 +1,13 @@
 """Whole evaluations on small pictures: rows, resuming, reports, the command."""
 
 import csv
+import itertools
 import json
+import pickle
 import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +19,7 @@ from streams import blocks, stream
 
 from retouch import models
 from retouch.cli.evaluate import evaluate
-from retouch.evaluation import distributions, methods, page, pairs, report, run, sets, tables
+from retouch.evaluation import distributions, methods, page, pairs, plots, report, run, sets, tables
 from retouch.evaluation.metrics import Column
 from retouch.evaluation.pairs import EvaluationError
 from retouch.evaluation.protocols import PROTOCOLS
@@ -307,3 +312,39 @@ def test_wrong_arguments_give_one_line(data: Path, changes: dict, message: str):
         evaluate(output=data / "out", **options)
     assert type(caught.value).__module__.startswith("retouch.")
     assert "\n" not in str(caught.value)
+
+
+def test_plots_have_round_lines(data: Path):
+    drawn = plots.plot(results_of(job_of(data, "nearest", "mean")), COLUMNS[0])
+    ticks = [float(text) for text in re.findall(r'text-anchor="end">([-\d.]+)</text>', drawn)]
+    steps = {round(b - a, 6) for a, b in itertools.pairwise(ticks)}
+    assert 2 <= len(ticks) <= 7
+    assert len(steps) == 1
+    assert f"{steps.pop():e}"[0] in "125"
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_parent(data: Path):
+    path = data / "go.py"
+    path.write_text(
+        "import sys\n"
+        "from retouch.evaluation import run, pairs, methods\n"
+        "from retouch.evaluation.protocols import PROTOCOLS\n"
+        "if __name__ == '__main__':\n"
+        "    import pickle, multiprocessing, os, signal\n"
+        "    job = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "    def told(*_):\n"
+        "        print(*(c.pid for c in multiprocessing.active_children()), flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    run.evaluate_rows(job, processes=2, progress=told)\n"
+    )
+    (data / "job").write_bytes(pickle.dumps(job_of(data, "nearest", threads=1)))
+    command = [sys.executable, str(path), str(data / "job")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    workers = [int(text) for text in done.stdout.split()]
+    assert len(workers) == 2, done.stderr
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in workers):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"workers {workers} live on")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from html import escape
-from math import isnan
+from math import ceil, floor, isnan, log10
 
 from retouch.evaluation.metrics import Column
 from retouch.evaluation.report import heading
@@ -43,7 +43,7 @@ def plot(results: Results, column: Column) -> str:
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title} by hole share">',
         f'<text x="{_LEFT}" y="18" font-weight="600">{title}</text>',
-        *_grid(low, high, y, column.facts.decimals),
+        *_grid(low, high, y),
     ]
     for place, name in enumerate(bins):
         label = f'<text x="{x(place):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{name}</text>'
@@ -79,10 +79,12 @@ def _range(results: Results, column: Column, bins: list[str]) -> tuple[float, fl
     return low - margin, high + margin
 
 
-def _grid(low: float, high: float, y: Callable[[float], float], decimals: int) -> list[str]:
+def _grid(low: float, high: float, y: Callable[[float], float]) -> list[str]:
     parts: list[str] = []
-    for step in range(5):
-        value = low + (high - low) * (step + 0.5) / 5
+    step = _step(high - low)
+    decimals = max(0, -floor(log10(step)))
+    for number in range(ceil(low / step), floor(high / step) + 1):
+        value = number * step
         here = y(value)
         parts.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{here:.1f}" y2="{here:.1f}" '
@@ -90,9 +92,15 @@ def _grid(low: float, high: float, y: Callable[[float], float], decimals: int) -
         )
         parts.append(
             f'<text x="{_LEFT - 6}" y="{here + 4:.1f}" text-anchor="end">'
-            f"{value:.{min(decimals, 3)}f}</text>"
+            f"{value:.{decimals}f}</text>"
         )
     return parts
+
+
+def _step(span: float) -> float:
+    """Choose a round distance of lines: 1, 2 or 5 times a power of ten, at most six lines."""
+    power = 10.0 ** floor(log10(span / 6))
+    return next(times * power for times in (1, 2, 5, 10) if times * power >= span / 6)
 
 
 def _line(points: list[tuple[float, float]], name: str, number: int, colour: str) -> list[str]:

@@ -9,6 +9,8 @@ computes what is missing; methods may be added; anything else is refused.
 import csv
 import json
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -228,6 +230,15 @@ _worker: _Worker | None = None
 def _start(job: Job) -> None:
     global _worker  # a pool gives a worker process no other place to keep things
     _worker = _Worker(job)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's workers would wait for ever for tasks of a process that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _row(place: int, number: int) -> Row:
