@@ -121,17 +121,16 @@ def report(tally: Tally, seconds: float) -> bool:
     """Print what happened, and whether all is well."""
     done = tally.statuses[200]
     quarter = max(1, len(tally.memory) // 4)
-    first, last = tally.memory[quarter : 2 * quarter], tally.memory[-quarter:]
+    parts = [tally.memory[i * quarter : (i + 1) * quarter] or tally.memory for i in range(4)]
+    middles = [statistics.median(part) for part in parts]
     print(f"answers: {dict(sorted(tally.statuses.items()))}, no answer: {dict(tally.broken)}")
     print(f"wrong pictures: {tally.wrong} of {done}; {done / seconds:.1f} fills a second")
     if done:
         waits = sorted(tally.seconds)
         print(f"answered after {statistics.median(waits):.2f} s (median), {waits[-1]:.2f} s (most)")
-    grown = statistics.median(last) - statistics.median(first or last)
-    print(
-        f"server's memory: {max(tally.memory):.0f} MiB at most; last quarter"
-        f" {grown:+.1f} MiB over the second"
-    )
+    grown = middles[3] - middles[1]
+    listed = ", ".join(f"{middle:.0f}" for middle in middles)
+    print(f"server's memory: {max(tally.memory):.0f} MiB at most; by quarters {listed} MiB")
     served = not any(status >= 500 for status in tally.statuses) and not tally.broken
     return served and done > 0 and not tally.wrong and grown < 0.05 * max(tally.memory)
 
