@@ -52,7 +52,7 @@ export class Masking {
       await this.#add(found.blob, found.left, found.top, "select");
       clicks.change = doc.done.length > clicks.end || clicks.change;
       clicks.end = doc.done.length;
-      app.say("selected");
+      app.say(found.byColor ? "selectedByColor" : "selected");
       return true;
     });
     if (!done) clicks.points.pop();

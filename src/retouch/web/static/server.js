@@ -210,7 +210,8 @@ export class Server extends EventTarget {
       const request = { method: "POST", body: given, headers, signal };
       const response = await this.#known(doc, ask("select", request));
       const [left, top] = ["X-Left", "X-Top"].map((name) => Number(response.headers.get(name)));
-      return { left, top, blob: await body(response) };
+      const byColor = response.headers.get("X-Selector") === "grabcut";
+      return { left, top, blob: await body(response), byColor };
     }, signal);
   }
 
