@@ -111,8 +111,8 @@ def selective_scan(
     length, channels, states = x.shape[1], x.shape[2], a.shape[1]
     _check("delta", delta, x.shape)
     _check("a", a, (channels, states))
-    _check("b", b, (len(x), length, states))
-    _check("c", c, (len(x), length, states))
+    _check("b", b, (x.shape[0], length, states))  # len(x) would fix the batch of graphs
+    _check("c", c, (x.shape[0], length, states))
     _check("d", d, (channels,))
     _check("gate", gate, x.shape)
     _check("order", order, (length,))

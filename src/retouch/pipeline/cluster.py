@@ -64,6 +64,7 @@ def fill_on_ray(task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
     if importlib.util.find_spec("ray") is None:
         raise OptionError("--engine ray needs Ray Data: pip install 'retouch[ray]'")
     import ray
+    import ray.exceptions
 
     Inpainter(task.network, task.header, device="cpu")  # mistakes show here, not on a worker
     mine = not ray.is_initialized()
@@ -74,6 +75,9 @@ def fill_on_ray(task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
     task = replace(task, reading=replace(task.reading, run=run))
     try:
         yield from _outcomes(task, jobs)
+    except ray.exceptions.RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise OptionError(f"the cluster gave up: {lines[-1][:300]}") from error
     finally:
         for folder in {places.parent(job.output) for job in jobs}:
             places.sweep(folder, run)
@@ -89,13 +93,15 @@ def _outcomes(task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors reach us as exceptions
     ledger = ray.remote(_Ledger).options(num_cpus=0).remote()
     rows = [_row(index, job) for index, job in enumerate(jobs)]
+    shared = ray.put(task)  # stays in this frame: workers that are started again fetch it again
     size = max(1, min(_ROWS, len(rows) // (4 * workers)))
     data = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size))
     done = data.map_batches(
         _Worker,
-        fn_constructor_args=(ray.put(replace(task, workers=workers)), ledger),
+        fn_constructor_args=(shared, ledger),
         batch_size=None,  # a block at a time
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
@@ -159,8 +165,11 @@ class _Ledger:
 class _Worker:
     """Holds the network; fills one block of rows after the other."""
 
-    def __init__(self, task: Task, ledger: Any) -> None:
+    def __init__(self, shared: Any, ledger: Any) -> None:
+        import ray
+
         torch.set_num_threads(1)
+        task: Task = ray.get(shared)
         self.task, self.ledger = task, ledger
         self.inpainter = Inpainter(
             task.network, task.header, device=task.device, precision=task.precision

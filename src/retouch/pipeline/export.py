@@ -82,6 +82,11 @@ class Crop:
         return max(card.min_size, card.multiple_of, 2)
 
     @property
+    def deblurs(self) -> bool:
+        """Whether the network takes a picture alone."""
+        return self.header.config.get("task", "inpaint") == "deblur"
+
+    @property
     def is_free(self) -> bool:
         """Whether height and width are left free."""
         card = models.card(self.header.network)
@@ -100,7 +105,7 @@ class Crop:
     def graph(self) -> CropGraph:
         """Build the module."""
         card = models.card(self.header.network)
-        if self.header.config.get("task", "inpaint") == "deblur":
+        if self.deblurs:
             return DeblurGraph(self.network, card).eval()
         return CropGraph(self.network, card).eval()
 
@@ -115,7 +120,7 @@ class Crop:
         mask = torch.zeros(count, h, w, dtype=torch.uint8)
         for index in range(count):
             mask[index, h // 4 : h // 2 + index, w // 3 : w // 3 + max(2, w // 4)] = 255
-        if isinstance(self.graph(), DeblurGraph):
+        if self.deblurs:
             return (picture.contiguous(),)
         if not self.labels:
             return picture.contiguous(), mask
@@ -138,12 +143,15 @@ def to_onnx(crop: Crop, path: Path) -> Exported:
     _need(*_NEEDED)
     import onnxruntime
 
-    def write(draft: Path) -> None:
+    def write(graph: CropGraph, draft: Path) -> None:
         with _quiet(), _told("ONNX"):
             program = torch.onnx.export(
-                crop.graph(), crop.example(2, crop.side), dynamo=True, verbose=False,
+                graph,
+                crop.example(2, crop.side),
+                dynamo=True,
+                verbose=False,
                 dynamic_shapes=_shapes(crop),
-            )  # fmt: skip
+            )
         if program is None:
             raise ExportError("the ONNX exporter returned nothing")
         program.model.metadata_props.update(_facts(crop))
@@ -177,10 +185,10 @@ def to_torch(crop: Crop, path: Path) -> Exported:
         ExportError: If the network cannot be exported, or the file's result differs.
     """
 
-    def write(draft: Path) -> None:
+    def write(graph: CropGraph, draft: Path) -> None:
         with _quiet(), _told("torch.export"):
             program = torch.export.export(
-                crop.graph(),
+                graph,
                 crop.example(2, crop.side),
                 dynamic_shapes=_shapes(crop),
             )
@@ -197,7 +205,7 @@ def to_torch(crop: Crop, path: Path) -> Exported:
 def _checked(
     crop: Crop,
     path: Path,
-    write: Callable[[Path], None],
+    write: Callable[[CropGraph, Path], None],
     load: Callable[[Path], Callable[..., NDArray[np.uint8]]],
 ) -> Exported:
     """Write beside the target, compare with torch on several inputs, then give it its name."""
@@ -211,7 +219,7 @@ def _checked(
         graph(*crop.example(1, (h, w)))  # a network that cannot run says so before any export
     with tempfile.TemporaryDirectory(prefix=".retouch-", dir=path.resolve().parent) as folder:
         draft = Path(folder) / f"draft{path.suffix}"
-        write(draft)
+        write(graph, draft)
         run, worst = load(draft), 0
         for seed, (count, *size) in enumerate(cases):
             given = crop.example(count, (size[0], size[1]), seed)

@@ -32,14 +32,12 @@ class CropGraph(nn.Module):
     Args:
         network: In evaluation mode; a copy with plain convolutions is kept.
         card: Its facts.
-        deblurs: The network takes a picture alone, and all of the picture changes.
     """
 
-    def __init__(self, network: nn.Module, card: Card, *, deblurs: bool = False) -> None:
+    def __init__(self, network: nn.Module, card: Card) -> None:
         super().__init__()
         self.network = fold_spectral(network)
         self.multiple, self.mirror = card.multiple_of, card.mirror
-        self.deblurs = deblurs
 
     def forward(self, picture: Tensor, mask: Tensor, labels: Tensor | None = None) -> Tensor:
         """Fill the hole; every other sample stays as it is.
