@@ -8,7 +8,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from retouch.evaluation.methods import Method
+    from retouch.evaluation.methods import Method, Task
     from retouch.evaluation.pairs import PairSet
     from retouch.evaluation.protocols import Protocol
     from retouch.evaluation.run import Job
@@ -69,7 +69,6 @@ def evaluate(
         cache: Where baselines keep their results for later evaluations; default
             ~/.cache/retouch-baselines.
     """
-    from retouch.evaluation import methods
     from retouch.evaluation.metrics import Column
     from retouch.evaluation.pairs import EvaluationError
     from retouch.evaluation.protocols import PROTOCOLS
@@ -85,15 +84,7 @@ def evaluate(
         raise EvaluationError(f"--kernels goes with --protocol deblur, not with {protocol}")
     else:
         pair_set = _pairs(chosen, pictures, masks, pairs, seed, limit)
-    rows: list[Method] = [methods.network(name, task=chosen.task) for name in (*network, *weights)]
-    classical, left_out = methods.chosen_baselines(baselines, pair_set)
-    rows += classical
-    for text in folder:
-        name, equals, place = text.partition("=")
-        if not equals or not name:
-            raise EvaluationError(f"--folder must be NAME=DIR, got {text!r}")
-        rows.append(methods.folder(name, Path(place), pair_set.manifest))
-    _check_names(rows)
+    rows, left_out = _methods((*network, *weights), baselines, folder, pair_set, chosen.task)
     for line in left_out:
         print(f"left out {line}")
     job = Job(
@@ -144,6 +135,29 @@ def _blurred(
     if saved is not None:
         return blurred.rebuild(saved, pictures, known, limit=limit)
     return blurred.make(pictures, known, limit=limit)
+
+
+def _methods(
+    networks: "tuple[str | Path, ...]",
+    baselines: tuple[str, ...],
+    folders: tuple[str, ...],
+    pair_set: "PairSet",
+    task: "Task",
+) -> "tuple[list[Method], list[str]]":
+    """Collect what is measured, and a line for each baseline that cannot run here."""
+    from retouch.evaluation import methods
+    from retouch.evaluation.pairs import EvaluationError
+
+    rows = [methods.network(name, task=task) for name in networks]
+    classical, left_out = methods.chosen_baselines(baselines, pair_set)
+    rows += classical
+    for text in folders:
+        name, equals, place = text.partition("=")
+        if not equals or not name:
+            raise EvaluationError(f"--folder must be NAME=DIR, got {text!r}")
+        rows.append(methods.folder(name, Path(place), pair_set.manifest))
+    _check_names(rows)
+    return rows, left_out
 
 
 def _check_names(rows: "list[Method]") -> None:

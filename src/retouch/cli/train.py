@@ -1,11 +1,14 @@
 """`retouch train`: train a network from a recipe."""
 
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from retouch.training.rehearsal import Rehearsal
 
 
@@ -35,10 +38,9 @@ def train(
     import logging
     import os
     import sys
-    from contextlib import nullcontext
     from dataclasses import replace
 
-    from retouch.recipe import RecipeError, load
+    from retouch.recipe import load
     from retouch.training.config import TrainConfig
     from retouch.training.loop import Run
 
@@ -57,13 +59,8 @@ def train(
         from retouch.training.view import View
 
         view = View(config)
-    try:
+    with _named(recipe):
         run = Run(config, folder, device, view, resume=not dry_run)
-    except Exception as error:
-        if not type(error).__module__.startswith("retouch."):
-            raise
-        text = error.args[0] if isinstance(error, KeyError) else str(error)
-        raise RecipeError(f"{recipe}: {str(text).removeprefix('recipe: ')}") from error
     if dry_run:
         from retouch.training.rehearsal import rehearse
 
@@ -75,6 +72,20 @@ def train(
         run.fit()
     if view is None:
         _leave()
+
+
+@contextmanager
+def _named(path: Path) -> "Iterator[None]":
+    """Put the recipe's name in front of what is wrong with it."""
+    from retouch.recipe import RecipeError
+
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("retouch."):
+            raise
+        text = error.args[0] if isinstance(error, KeyError) else str(error)
+        raise RecipeError(f"{path}: {str(text).removeprefix('recipe: ')}") from error
 
 
 def _leave() -> None:
