@@ -18,7 +18,7 @@ from retouch.pipeline.batch import Job, ReadOptions, fill_all, undone
 from retouch.pipeline.cluster import Task, _room, fill_on_ray
 from retouch.pipeline.devices import OptionError
 from retouch.pipeline.inpainter import Inpainter
-from retouch.weights.files import Header
+from retouch.weights.files import Header, save
 
 pytestmark = [
     pytest.mark.slow,  # a cluster takes its time to start
@@ -31,7 +31,7 @@ COUNT = 24
 def ray() -> Iterator[object]:
     module = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[data]'")
     pytest.importorskip("ray.data", reason="Ray Data is not installed: pip install 'ray[data]'")
-    os.environ["RAY_worker_niceness"] = "0"  # 15 starves on a busy machine
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (its name; 15 starves)
     module.init(
         num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200_000_000
     )
@@ -159,6 +159,19 @@ def test_a_run_that_was_cut_off_is_resumed(ray: object, jobs: list[Job]):
     assert [outcome.job for outcome in rest if outcome.error] == [jobs[3]]
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
     assert len(list(Path(jobs[0].output).parent.iterdir())) == COUNT - 1
+
+
+def test_the_command_runs_on_the_cluster(
+    ray: object, jobs: list[Job], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    from retouch.cli.fill import fill
+
+    weights = tmp_path / "tiny.safetensors"
+    save(weights, HEADER, network().state_dict())
+    places = [str(tmp_path / name) for name in ("in", "mask.png", "out")]
+    fill(*places[:2], output=places[2], weights=weights, engine="ray", workers=2)
+    assert f"{COUNT} of {COUNT} pictures filled" in capsys.readouterr().out
+    assert {path.name for path in Path(places[2]).iterdir()} == {job.output.name for job in jobs}
 
 
 def test_too_many_workers_are_refused():
