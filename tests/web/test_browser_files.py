@@ -129,3 +129,12 @@ def test_a_folder_is_a_strip_and_saves_itself(
     page.keyboard.press("PageDown")
     screen.until("window.retouch.doc.name === 'b.png'")
     assert [path.name for path in (tmp_path / "in_filled").iterdir()] == ["a.png"]
+    screen.drag((100, 100), (150, 110))
+    screen.fill()
+    assert page.locator("#strip .unsaved").count() == 1
+    page.evaluate("""() => {
+        Object.defineProperty(document, "hidden", {get: () => true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }""")  # as if the person went to another tab
+    screen.until("!window.retouch.doc.isUnsaved && !window.retouch.abort")
+    assert sorted(path.name for path in (tmp_path / "in_filled").iterdir()) == ["a.png", "b.png"]
