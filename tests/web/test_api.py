@@ -13,9 +13,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from retouch import models, segmentation
+from retouch import models, pictures, segmentation
+from retouch.pipeline.holes import Box
+from retouch.pipeline.selecting import Scene, View
+from retouch.web import engine, selecting
 from retouch.web.settings import Settings
 from retouch.weights import files as weight_files
 
@@ -268,6 +272,57 @@ def test_select_finds_what_was_clicked_on(client: httpx.Client):
     wanted = np.zeros((80, 100), bool)
     wanted[20:50, 30:70] = True
     assert (found & wanted).sum() / (found | wanted).sum() > 0.95
+
+
+def test_select_asks_mobilesam_and_encodes_each_state_once(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+):
+    encoded: list[pictures.Picture] = []
+
+    class Stub:
+        """Finds an 8x8 square at the last click."""
+
+        @classmethod
+        def load(cls, device: str) -> "Stub":
+            return cls()
+
+        def scene(self, picture: pictures.Picture) -> Scene:
+            encoded.append(picture)
+            whole = Box(0, 0, picture.height, picture.width)
+            return Scene(picture.size, [View(box=whole, scale=1.0, embedding=torch.zeros(1000))])
+
+        def select(self, scene: Scene, picture: pictures.Picture, clicks: Any) -> np.ndarray:
+            found = np.zeros(scene.size, bool)
+            found[clicks[-1].y : clicks[-1].y + 8, clicks[-1].x : clicks[-1].x + 8] = True
+            return found
+
+    monkeypatch.setattr(engine, "Selector", Stub)
+    monkeypatch.setattr(selecting, "has_network", lambda: True)
+    key = open_picture(client, picture())
+
+    def kept() -> float:
+        text = client.get("/metrics").text
+        return float(re.findall(r"^retouch_kept_bytes (\S+)", text, re.M)[0])
+
+    before = kept()
+    for x in (5, 40):
+        body = {"picture": key, "points": [{"x": x, "y": 9}]}
+        answer = client.post("/select", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["X-Selector"] == "mobile-sam"
+        assert (answer.headers["X-Left"], answer.headers["X-Top"]) == (str(x), "9")
+        assert opened(answer.content).shape == (8, 8)
+    assert len(encoded) == 1
+    assert kept() - before == 4000
+    patch = fill_part(client, key)["patch"]
+    body = {"picture": key, "points": [{"x": 3, "y": 3}], "patches": [patch]}
+    assert client.post("/select", json=body).status_code == 200
+    assert len(encoded) == 2
+    assert (encoded[0].pixels != encoded[1].pixels).any()
+    wrong = {"picture": key, "points": [{"x": 3, "y": 3, "inside": False}]}
+    answer = client.post("/select", json=wrong)
+    assert answer.status_code == 422
+    assert "click on the thing first" in answer.text
 
 
 def test_select_takes_any_picture(client: httpx.Client):
