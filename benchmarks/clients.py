@@ -92,7 +92,8 @@ async def client(number: int, http: httpx.AsyncClient, end: float, tally: Tally)
             tally.seconds.append(time.monotonic() - started)
             tally.wrong += not is_own(answer.content, sent, mask)
         elif answer.status_code == 429:
-            await asyncio.sleep(float(answer.headers["Retry-After"]) * rng.uniform(1, 2))
+            wait = float(answer.headers["Retry-After"]) * rng.uniform(1, 2)
+            await asyncio.sleep(min(wait, max(0.0, end - time.monotonic())))
 
 
 async def watch(process: int, end: float, tally: Tally) -> None:
