@@ -11,7 +11,8 @@ def models() -> None:
 
     console = Console()
     at_hand = {name: files.read_header(path) for name, path in named.available().items()}
-    table = Table("network", "weights at hand", "tasks", "sizes", "paper", title="Networks")
+    heads = ("network", "weights at hand", "tasks", "sizes", "CPU s per MP", "paper")
+    table = Table(*heads, title="Networks")
     for name in registry.names():
         card = registry.card(name)
         weights = [key for key, header in at_hand.items() if header.network == name]
@@ -19,11 +20,13 @@ def models() -> None:
             f"{card.fixed_size} px only" if card.fixed_size else f"multiples of {card.multiple_of}"
         )
         local = ", local" if card.tileable else ""
-        table.add_row(
-            name, "\n".join(weights) or "-", ", ".join(card.tasks), size + local, card.paper
-        )
+        cost = f"{card.cost:.3g}" if card.cost else "-"
+        tasks = ", ".join(card.tasks)
+        table.add_row(name, "\n".join(weights) or "-", tasks, size + local, cost, card.paper)
     console.print(table)
     console.print(
         "Any picture size works: Retouch cuts, pads and enlarges. "
+        "Only crops round the holes are computed; the cost is that of one modern core, see"
+        " docs/speed.md. "
         f"Default: {named.DEFAULT}. Official checkpoints: retouch weights import FILE."
     )

@@ -58,6 +58,9 @@ class Card:
     """Average with the mirrored picture's pass: twice the cost, where measured to be better."""
     labels: bool = False
     """True if `forward` takes label maps."""
+    cost: float | None = None
+    """CPU seconds per megapixel of a crop at the working size, with all passes that are made, on
+    one core with AVX512-BF16 and AMX (`benchmarks/speed.py`); None: unknown."""
     official: Mapping[str, Official] = field(default_factory=dict[str, Official])
     """Importers of official checkpoints, by name."""
     small: Mapping[str, Any] = field(default_factory=dict[str, Any])

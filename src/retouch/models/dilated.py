@@ -234,6 +234,7 @@ CARD = Card(
     config=DilatedConfig,
     paper="Retouch's own, docs/networks/dilated.md",
     license="none published",
+    cost=2.8,
     objective=DilatedObjective,
     objective_config=DilatedObjectiveConfig,
     multiple_of=8,

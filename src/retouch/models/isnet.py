@@ -383,6 +383,7 @@ CARD = Card(
     multiple_of=16,
     min_size=32,
     working_size=256,
+    cost=6.1,
     official={
         "isnet": Official(
             what="ISNet generator (ICIP 2020), 1 to 4 blocks, or its ablations Base and Base+FF",

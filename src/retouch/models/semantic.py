@@ -380,6 +380,7 @@ CARD = Card(
     config=SemanticConfig,
     paper="Interactive Image Inpainting Using Semantic Guidance",
     license="none stated by the authors, and no weights published",
+    cost=9.8,
     objective=SemanticObjective,
     objective_config=SemanticObjectiveConfig,
     multiple_of=4,

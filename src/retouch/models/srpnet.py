@@ -386,6 +386,7 @@ CARD = Card(
     multiple_of=64,
     min_size=64,
     working_size=256,
+    cost=3.9,
     official={
         "pennet": Official(
             what="PEN-Net generator (CVPR 2019)",

@@ -382,6 +382,7 @@ CARD = Card(
     config=StructureConfig,
     paper="Learning to Incorporate Structure Knowledge for Image Inpainting, AAAI 2020, 2002.04170",
     license="CC-BY-NC-4.0",
+    cost=6.9,
     objective=StructureObjective,
     objective_config=StructureObjectiveConfig,
     multiple_of=16,
