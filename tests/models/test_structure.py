@@ -497,25 +497,24 @@ def freeform(count: int, share: float) -> Tensor:
 
 @pytest.mark.slow
 def test_overfits_four_pictures(faces, record_property):
-    """One picture a step, in turn; ends as soon as it is good enough."""
+    """Ends as soon as it is good enough; 32 channels, since 16 leave attention half a channel."""
     image, mask = faces(4, 256), freeform(4, 0.25)
-    network = Structure(StructureConfig(channels=16, blocks=1)).train()
+    network = Structure(StructureConfig(channels=32, blocks=1)).train()
+    network = network.to(memory_format=torch.channels_last)
     guides = network.guide(image, mask)
-    optimizer = torch.optim.Adam(network.parameters(), 4e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=600, pct_start=0.1)
-    errors, psnr = torch.zeros(4), 0.0
-    for step in range(600):
-        n = step % 4
-        prediction = network(image[n : n + 1], mask[n : n + 1], guides[n : n + 1])
-        difference = (prediction - image[n]).abs() * mask[n]
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=600, pct_start=0.1)
+    psnr = 0.0
+    for _ in range(600):
+        with torch.autocast("cpu", torch.bfloat16):
+            prediction = network(image, mask, guides)
+        difference = (prediction.float() - image) * mask
+        psnr = -10 * float((difference.detach().square().sum() / mask.sum() / 3).log10())
+        if psnr > 28:
+            break
         optimizer.zero_grad()
-        (6 * difference.mean() / mask[n].mean()).backward()  # the published hole term
+        (6 * difference.abs().mean() / mask.mean()).backward()  # the published hole term
         optimizer.step()
         schedule.step()
-        errors[n] = difference.detach().square().sum()
-        if n == 3:
-            psnr = -10 * float((errors.sum() / mask.sum() / 3).log10())
-            if psnr > 28:
-                break
     record_property("psnr", psnr)
     assert psnr > 28, f"{psnr:.2f} dB"
