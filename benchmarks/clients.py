@@ -129,7 +129,7 @@ def report(tally: Tally, seconds: float) -> bool:
     if done:
         waits = sorted(tally.seconds)
         print(f"answered after {statistics.median(waits):.2f} s (median), {waits[-1]:.2f} s (most)")
-    grown = middles[3] - middles[1]
+    grown = middles[3] - middles[2]  # in the first half the network meets its batch sizes
     listed = ", ".join(f"{middle:.0f}" for middle in middles)
     print(f"server's memory: {max(tally.memory):.0f} MiB at most; by quarters {listed} MiB")
     served = not any(status >= 500 for status in tally.statuses) and not tally.broken
