@@ -1,9 +1,9 @@
 """What every network costs: CPU seconds, wall time and peak memory, beside its plain form.
 
 `plain` is the network as it is built: float32, eager, maps plane by plane. `ours` is what the
-pipeline runs: `retouch.pipeline.devices.prepare` inside its `autocast`, with the memory allocator
-of the command line. Every cell is measured in a process of its own, on one thread unless said, with
-random weights; times are medians, memory is what a pass adds to the process at most.
+pipeline runs: `retouch.pipeline.devices.prepare` inside its `autocast`. Every cell is measured in a
+process of its own, on one thread, with random weights; times are medians, memory is what the passes
+add to the process at most.
 
     python benchmarks/speed.py                                   # the table of docs/speed.md
     python benchmarks/speed.py --networks dilated --sizes 512 --repeat 9
@@ -73,7 +73,6 @@ def network_pass(name: str, form: str, side: int, repeat: int) -> dict[str, floa
     import torch
 
     from retouch import models
-    from retouch.layers.host_memory import keep_freed_memory
     from retouch.pipeline import devices
 
     torch.manual_seed(0)
@@ -85,7 +84,9 @@ def network_pass(name: str, form: str, side: int, repeat: int) -> dict[str, floa
         network = devices.prepare(network, device, bf16=bf16)
 
     def run(side: int) -> None:
-        image = torch.rand(1, 3, side, side)
+        image = torch.rand(1, side, side, 3).permute(0, 3, 1, 2)  # as pictures come
+        if form == "plain":
+            image = image.contiguous()
         mask = torch.zeros(1, 1, side, side)
         mask[..., side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = 1
         given = [image, mask]
@@ -126,7 +127,7 @@ def migan(path: str, side: int, repeat: int) -> dict[str, float]:
     return timed(lambda: session.run(None, given), repeat)
 
 
-def big_picture(name: str, megapixels: float, share: float, repeat: int) -> dict[str, float]:
+def big_picture(name: str, megapixels: float, share: float) -> dict[str, float]:
     """The whole pipeline on a picture whose holes, 160 px squares, cover a share of it.
 
     A negative share is one square hole of that many pixels a side.
@@ -134,12 +135,10 @@ def big_picture(name: str, megapixels: float, share: float, repeat: int) -> dict
     import numpy as np
 
     from retouch import models
-    from retouch.layers.host_memory import keep_freed_memory
     from retouch.pictures import Picture
     from retouch.pipeline.inpainter import Inpainter
     from retouch.weights import files
 
-    keep_freed_memory()
     height = round((megapixels * 1e6 * 2 / 3) ** 0.5)
     width = round(megapixels * 1e6 / height)
     tile = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
@@ -150,8 +149,9 @@ def big_picture(name: str, megapixels: float, share: float, repeat: int) -> dict
     inpainter.fill(tile, mask[:512, :512] | (np.arange(512) < 40))
     picture = Picture(pixels=pixels)
     del pixels
-    result = timed(lambda: inpainter.fill_picture(picture, mask), repeat)
-    return result | {"holes": float(mask.sum()) / 1e6}
+    covered = float(mask.sum()) / 1e6
+    result = timed(lambda: inpainter.fill_picture(picture, mask, consume=True), 1)
+    return result | {"holes": covered}
 
 
 def holes(height: int, width: int, share: float) -> Any:
@@ -223,7 +223,7 @@ def one(arguments: list[str]) -> dict[str, float]:
     if kind == "migan":
         return migan(rest[0], int(rest[1]), int(rest[2]))
     if kind == "big":
-        return big_picture(rest[0], float(rest[1]), float(rest[2]), int(rest[3]))
+        return big_picture(rest[0], float(rest[1]), float(rest[2]))
     return scans(int(rest[0]))
 
 
@@ -260,7 +260,7 @@ def big_table(options: argparse.Namespace) -> None:
     for name in options.networks or ["dilated"]:
         for megapixels in options.big:
             for share in options.shares:
-                r = measure("big", name, megapixels, share, 1)
+                r = measure("big", name, megapixels, share)
                 print(
                     f"| {name} | {megapixels:g} | {r['holes']:.2f} | {r['cpu']:.1f}"
                     f" | {r['cpu'] / r['holes']:.1f} | {r['memory']:.0f} | {r['total']:.0f} |",

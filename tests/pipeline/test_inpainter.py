@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retouch import models, pictures
-from retouch.pictures import PictureError
+from retouch.pictures import Picture, PictureError
 from retouch.pipeline.inpainter import FillOptions, Inpainter, OptionError
 from retouch.weights.files import Header
 
@@ -93,6 +93,16 @@ def test_known_pixels_are_bit_identical(
     assert np.array_equal(image, before)
     again = local.fill(image, mask, dilate=dilate, feather=feather)
     assert np.array_equal(filled, again)
+
+
+def test_a_consumed_picture_is_filled_in_its_own_array(local: Inpainter):
+    pixels, mask = noise(90, 120, 3), hole(90, 120)
+    kept = local.fill_picture(Picture(pixels=pixels), mask)
+    assert not np.shares_memory(kept.pixels, pixels)
+    assert mask.any()
+    filled = local.fill_picture(Picture(pixels=pixels), mask.copy(), consume=True)
+    assert filled.pixels is pixels
+    assert np.array_equal(filled.pixels, kept.pixels)
 
 
 def test_what_is_under_the_mask_does_not_matter(local: Inpainter):

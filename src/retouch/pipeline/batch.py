@@ -21,7 +21,9 @@ from retouch.segmentation.guest import WithSegmenter
 from retouch.segmentation.labels import LabelSet
 
 _AHEAD = 2
-"""Pictures read before their turn."""
+"""Pictures read before their turn, each in a thread of its own."""
+_BEHIND = 2
+"""Pictures written while the next is filled: a PNG may take longer to encode than its holes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +76,14 @@ def fill_all(
     options: FillOptions = FillOptions(),
     reading: ReadOptions = ReadOptions(),
 ) -> Iterator[Outcome]:
-    """Fill pictures one by one; while one is filled, the next is read and the last written.
+    """Fill pictures one by one; while one is filled, the next two are read and the last two written.
 
     Yields:
         One outcome per job, in order; a picture that fails stops nothing.
     """
     network = inpainter.network
     label_set = network.label_set if isinstance(network, WithSegmenter) else None
-    with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
+    with ThreadPoolExecutor(_AHEAD) as readers, ThreadPoolExecutor(_BEHIND) as writers:
         waiting = iter(jobs)
         opened: deque[tuple[Job, Future[Opened]]] = deque()
         writing: deque[tuple[Job, Future[Place]]] = deque()
@@ -93,13 +95,13 @@ def fill_all(
             job, future = opened.popleft()
             try:
                 picture, mask, labels = future.result()
-                filled = inpainter.fill_picture(picture, mask, options, labels=labels)
+                filled = inpainter.fill_picture(picture, mask, options, labels=labels, consume=True)
             except (ValueError, OSError, MemoryError) as error:
                 yield from _written(writing, 0)
                 yield _failure(job, error)
                 continue
             writing.append((job, writers.submit(_save, job, filled, reading)))
-            yield from _written(writing, 1)
+            yield from _written(writing, _BEHIND)
         yield from _written(writing, 0)
 
 

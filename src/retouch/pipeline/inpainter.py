@@ -134,6 +134,7 @@ class Inpainter:
         options: FillOptions = FillOptions(),
         *,
         labels: NDArray[np.uint8] | None = None,
+        consume: bool = False,
     ) -> Picture:
         """Fill the holes of a picture; every other sample stays as it is, bit for bit.
 
@@ -142,6 +143,8 @@ class Inpainter:
             mask: (h, w) bool, True = hole.
             options: Widening, feathering, seed.
             labels: (h, w) label map for networks that take one.
+            consume: The fill may be written into the given arrays, which saves a copy of each;
+                picture and mask must not be used afterwards.
 
         Returns:
             The filled picture with the metadata of the first.
@@ -159,12 +162,16 @@ class Inpainter:
             raise OptionError(f"network {self.header.network!r} takes no label map")
         if not mask.any():
             return picture
-        pending = compositing.dilate(mask, options.dilate).copy()
+        pending = compositing.dilate(mask, options.dilate)
+        if pending is mask and not (consume and mask.flags.writeable):
+            pending = mask.copy()
+        spare = not (consume and picture.pixels.flags.writeable)
         result = picture
         with _seeded(options.seed):
             for group in groups(pending, self.card.working_size):
                 part = None if labels is None else labels[group.crop.slices]
-                result = self._fill_group(result, pending, group, options, part, result is picture)
+                copy = spare and result is picture
+                result = self._fill_group(result, pending, group, options, part, copy)
         return result
 
     def _fill_group(
