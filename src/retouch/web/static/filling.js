@@ -1,5 +1,6 @@
 // Fills: the whole mask, each stroke at once, and the same hole by several networks side by side.
 
+import { subtract } from "./shapes.js";
 import { t } from "./strings.js";
 
 const $ = (id) => document.getElementById(id);
@@ -46,7 +47,7 @@ export class Filling {
     const options = this.options();
     await app.work("filling", async (handlers) => {
       const patch = await server.fill(doc, doc.patches, mask, options, handlers);
-      await doc.addFill(patch, { clear: (now) => keepNew(now, asked), label: options.network ?? "" });
+      await doc.addFill(patch, { clear: (now) => subtract(now, asked), label: options.network ?? "" });
       app.say("filled", { seconds: (performance.now() - started) / 1000 });
       app.strip.filled(doc);
     });
@@ -91,7 +92,7 @@ export class Filling {
       button.disabled = false;
       button.onclick = async () => {
         $("variantsSheet").close();
-        await doc.addFill(patch, { clear: (now) => keepNew(now, asked), label: options.network });
+        await doc.addFill(patch, { clear: (now) => subtract(now, asked), label: options.network });
         app.strip.filled(doc);
       };
     } catch (error) {
@@ -134,13 +135,4 @@ function preview(doc, patch) {
   context.drawImage(doc.current.levels[0], x, y, width, height, 0, 0, width, height);
   context.drawImage(bitmap, left - x, top - y);
   return canvas;
-}
-
-/** Take away the mask that a fill has dealt with; what was painted meanwhile stays. */
-function keepNew(mask, asked) {
-  const box = asked.bounds();
-  const now = mask.read(box);
-  const then = asked.read(box);
-  for (let i = 0; i < now.length; i++) if (then[i]) now[i] = 0;
-  mask.write(box, now);
 }

@@ -4,7 +4,7 @@
 import { maskEntry } from "./picture.js";
 import { Plane } from "./plane.js";
 import { labelsPng, pixels } from "./png.js";
-import { clear, grow } from "./shapes.js";
+import { grow, subtract } from "./shapes.js";
 import { className, t } from "./strings.js";
 import { colorTable } from "./view.js";
 
@@ -78,7 +78,7 @@ export class Labels {
     const entry = await doc.addFill(begun.patch, {
       kind: "labels",
       replaced: editing.replaced,
-      clear: (mask) => clear(mask),
+      clear: editing.replaced ? undefined : (mask) => subtract(mask, editing.hole),
       undoMore: () => this.#leave(doc),
       redoMore: () => this.#enter(doc, editing),
     });

@@ -152,6 +152,15 @@ export function clear(plane) {
   for (let y = box.y0; y < box.y1; y++) plane.span(y, box.x0, box.x1, plane.empty);
 }
 
+/** Unmask what another mask, which is not empty, holds: what was painted since stays. */
+export function subtract(plane, other) {
+  const box = other.bounds();
+  const values = plane.read(box);
+  const gone = other.read(box);
+  for (let i = 0; i < values.length; i++) if (gone[i]) values[i] = plane.empty;
+  plane.write(box, values);
+}
+
 /** Paint the connected area of one value, within the plane's limit. */
 export function flood(plane, x, y, value) {
   const old = plane.get(x, y);
