@@ -3,9 +3,10 @@
 The network's own throughput is that of `Inpainter` on pictures that are in memory already; a folder
 adds decoding, encoding and the disk. Both run in the same process, by turns, so that other load on
 the machine falls on both; the medians are compared. Beside them: the processor seconds of reading,
-filling and writing. Each has a thread of its own, so where there are processors for them, a picture
-costs what the dearest of the three costs. On a busy machine believe these, not the clock: three
-threads are given more of it than one.
+filling and writing. Two threads read, two write, so where there are processors for them, a picture
+costs as much as filling, half of reading or half of writing, whichever is dearest (last column); on
+fewer processors at least their sum divided by the processors. On a busy machine believe these, not
+the clock: five threads are given another share of it than one.
 
     python benchmarks/batch.py                           # 12 photographs of 1, 6 and 24 megapixels
     python benchmarks/batch.py --megapixels 6 --count 8 --rounds 5 --threads 1
@@ -153,7 +154,7 @@ def main() -> None:
             print(
                 f"| {megapixels:g} MP {suffix} | {walls[0]:.3f} | {walls[1]:.3f} | {walls[2]:.3f}"
                 f" | {walls[0] / walls[1]:.0%} | {', '.join(f'{part:.3f}' for part in parts)}"
-                f" | {parts[1] / max(parts):.0%} |",
+                f" | {parts[1] / max(parts[1], parts[0] / 2, parts[2] / 2):.0%} |",
                 flush=True,
             )
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from retouch import models
-from retouch.pipeline import export
+from retouch.pipeline import export, graph
 from retouch.pipeline.export import Crop, Exported, ExportError
 from retouch.pipeline.inpainter import Inpainter
 from retouch.weights.files import Header
@@ -102,12 +102,6 @@ def test_the_example_of_the_page_runs(
     assert (before[mask] != after[mask]).any()
 
 
-def test_a_torch_file_is_checked(tmp_path: Path):
-    done = export.to_torch(crop(LOCAL), tmp_path / "net.pt2")
-    assert done.difference <= 1
-    assert len(done.checked) == 3
-
-
 @pytest.mark.slow  # 10 to 60 s each
 @pytest.mark.parametrize("name", models.names())
 def test_every_network_becomes_an_onnx_file(name: str, tmp_path: Path):
@@ -151,6 +145,7 @@ def test_a_network_that_cannot_run_says_so(tmp_path: Path):
 
 def test_a_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(export, "_TOLERANCE", -1)
+    monkeypatch.setattr(graph, "_FADED", 1)  # a smaller graph is made sooner
     with pytest.raises(ExportError, match="it differs from torch"):
         export.to_torch(crop(LOCAL), tmp_path / "net.pt2")
     assert not list(tmp_path.iterdir())
