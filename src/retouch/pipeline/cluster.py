@@ -8,6 +8,7 @@ Rows of jobs go to actors that each hold the network. Promises:
   - a killed run is resumed by running it again without the outputs that are there (`undone`).
 """
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -61,11 +62,9 @@ def fill_on_ray(task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
     Raises:
         OptionError: If Ray is not installed, or the cluster has no room for the workers.
     """
-    if importlib.util.find_spec("ray") is None:
+    if importlib.util.find_spec("ray") is None or importlib.util.find_spec("pyarrow") is None:
         raise OptionError("--engine ray needs Ray Data: pip install 'retouch[ray]'")
-    import ray
-    import ray.exceptions
-
+    ray = _ray()
     Inpainter(task.network, task.header, device="cpu")  # mistakes show here, not on a worker
     mine = not ray.is_initialized()
     if mine:
@@ -86,9 +85,7 @@ def fill_on_ray(task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
 
 
 def _outcomes(task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
-    import ray
-    import ray.data
-
+    ray = _ray()
     workers, gpus = _room(task, ray.cluster_resources())
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -115,6 +112,13 @@ def _outcomes(task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
         written = places.place(str(row["written"])) if row["written"] else None
         error = str(row["error"]) or None
         yield Outcome(job=job, written=written, error=error, worker=str(row["worker"]))
+
+
+def _ray() -> Any:
+    """Ray with Ray Data, an extra that is not there when types are checked."""
+    for part in ("ray.data", "ray.exceptions"):
+        importlib.import_module(part)
+    return importlib.import_module("ray")
 
 
 def _room(task: Task, resources: Mapping[str, float]) -> tuple[int, float]:
@@ -166,10 +170,8 @@ class _Worker:
     """Holds the network; fills one block of rows after the other."""
 
     def __init__(self, shared: Any, ledger: Any) -> None:
-        import ray
-
         torch.set_num_threads(1)
-        task: Task = ray.get(shared)
+        task: Task = _ray().get(shared)
         self.task, self.ledger = task, ledger
         self.inpainter = Inpainter(
             task.network, task.header, device=task.device, precision=task.precision
@@ -226,9 +228,7 @@ class _Worker:
             yield outcome
 
     def _ask(self, question: str, *given: Any) -> Any:
-        import ray
-
-        return ray.get(getattr(self.ledger, question).remote(*given))
+        return _ray().get(getattr(self.ledger, question).remote(*given))
 
 
 def _job(row: dict[str, str]) -> Job:
