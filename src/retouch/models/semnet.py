@@ -296,9 +296,9 @@ class SEMNetObjective(nn.Module):
         with frozen(critic):
             terms["adversarial"] = generator_loss(critic(outputs), "lsgan")
         if self.features is not None:
-            truth, mask = batch.image, batch.mask
-            terms["content"] = compared(content, self.features, outputs, truth, CONTENT_LAYERS)
-            inside = (outputs * mask, truth * mask)
+            pair = (outputs, batch.image)
+            terms["content"] = compared(content, self.features, *pair, CONTENT_LAYERS)
+            inside = (outputs * batch.mask, batch.image * batch.mask)
             terms["style"] = compared(style, self.features, *inside, STYLE_LAYERS)
         return terms
 
@@ -306,8 +306,7 @@ class SEMNetObjective(nn.Module):
         """Compute the critic's loss, the mean of its real and fake halves; none for deblurring."""
         if self.config.task == "deblur":
             return {}
-        critic = cast(PatchCritic, self.critics["patch"])
-        real, fake = critic(batch.image), critic(outputs.detach())
+        real, fake = (self.critics["patch"](x) for x in (batch.image, outputs.detach()))
         return {"patch": critic_loss(real, fake, "lsgan")}
 
 

@@ -283,13 +283,10 @@ class SRPNetObjective(nn.Module):
         super().__init__()
         self.config = config
         self.features = features
-        names = ("global", "local") if config.local_critic else ("global",)
-        self.critics = nn.ModuleDict(
-            {
-                name: WideCritic(width=config.critic_width, strides=config.critic_strides)
-                for name in names
-            }
-        )
+        self.critics = nn.ModuleDict()
+        for name in ("global", "local") if config.local_critic else ("global",):
+            critic = WideCritic(width=config.critic_width, strides=config.critic_strides)
+            self.critics[name] = critic
 
     def predict(self, network: nn.Module, batch: Batch) -> Pyramid:
         """Run the generator with its coarse outputs."""
