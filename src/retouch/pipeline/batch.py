@@ -76,7 +76,7 @@ def fill_all(
     options: FillOptions = FillOptions(),
     reading: ReadOptions = ReadOptions(),
 ) -> Iterator[Outcome]:
-    """Fill pictures one by one; while one is filled, the next two are read and the last two written.
+    """Fill pictures one by one, while the next two are read and the last two written.
 
     Yields:
         One outcome per job, in order; a picture that fails stops nothing.

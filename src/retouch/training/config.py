@@ -57,6 +57,9 @@ class OptimConfig:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
         if not 0 <= self.betas[0] < 1 or not 0 <= self.betas[1] < 1:
             raise ValueError(f"betas must lie in [0, 1), got {list(self.betas)}")
+        self._check_drops()
+
+    def _check_drops(self) -> None:
         if not 0 < self.drop_factor <= 1:
             raise ValueError(f"drop_factor must lie in (0, 1], got {self.drop_factor}")
         if list(self.drops) != sorted(self.drops) or (self.drops and self.drops[0] < 1):
