@@ -1,8 +1,6 @@
 """Fixtures for all tests."""
 
-import importlib.util
 import io
-import json
 import tarfile
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -13,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+
+from official_fixtures import Parity
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,47 +39,6 @@ def pytest_runtest_makereport(
     return report
 
 
-class Parity:
-    """Weights, inputs and outputs of the official networks, rebuilt by `../shared/parity`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        spec = importlib.util.spec_from_file_location("seeded", folder / "seeded.py")
-        assert spec is not None
-        assert spec.loader is not None
-        self.recipe: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.recipe)
-
-    def official(self, case: str, **renamed: str) -> dict[str, Tensor]:
-        """The official state dict; `renamed` maps parts of keys to those that seed them."""
-        state: dict[str, Tensor] = {}
-        for key, shape in self.json(f"{case}.keys.json").items():
-            seed = key
-            for part, other in renamed.items():
-                seed = seed.replace(part, other)
-            state[key] = torch.from_numpy(self.recipe.seeded(seed, shape))
-        return state
-
-    def json(self, name: str) -> Any:
-        return json.loads((self.folder / name).read_text())
-
-    def picture(self, *names: str, height: int, width: int) -> Tensor:
-        """Pictures (b, 3, h, w) in [0, 1], float32."""
-        found = [torch.from_numpy(self.recipe.picture(name, height, width)) for name in names]
-        return torch.stack(found).permute(0, 3, 1, 2).float() / 255
-
-    def holes(self, *names: str, height: int, width: int, share: float = 0.3) -> Tensor:
-        """Masks (b, 1, h, w), 1 = hole."""
-        found = [torch.from_numpy(self.recipe.holes(n, height, width, share=share)) for n in names]
-        return torch.stack(found)[:, None]
-
-    @staticmethod
-    def error(found: Tensor, truth: Tensor) -> float:
-        """max|a-b| / max|b|."""
-        truth = truth.double()
-        return float((found.double() - truth).abs().max() / truth.abs().max())
-
-
 @pytest.fixture(scope="session")
 def faces(shared: Path) -> Callable[[int, int], Tensor]:
     """Real pictures to learn by heart: `faces(count, side)`, (count, 3, side, side) in [0, 1]."""
@@ -101,6 +60,12 @@ def faces(shared: Path) -> Callable[[int, int], Tensor]:
 def parity(shared: Path) -> Parity:
     """Fixtures made with the official code, see `../shared/parity/README.md`."""
     return Parity(shared / "parity")
+
+
+@pytest.fixture(scope="session")
+def recipe(parity: Parity) -> Any:
+    """The module that rebuilds official weights and inputs bit for bit."""
+    return parity.recipe
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,5 @@
 """Edges and gradients against scikit-image and the official code, and what a hole may tell."""
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,17 +17,6 @@ from retouch.data import edges as edges_module
 from retouch.data.edges import GRAY, canny, edges, sobel
 
 
-@pytest.fixture(scope="module")
-def recipe(shared: Path) -> Any:
-    """The module that rebuilds the fixtures' inputs bit for bit."""
-    spec = importlib.util.spec_from_file_location("seeded", shared / "parity" / "seeded.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def pictures(recipe: Any, *names: str) -> Tensor:
     found = np.stack([recipe.picture(name, 256, 256) for name in names])
     return torch.from_numpy(found.astype(np.float32) / np.float32(255)).permute(0, 3, 1, 2)
@@ -39,24 +26,24 @@ def bits(fixture: dict[str, NDArray[Any]], side: int) -> NDArray[Any]:
     return np.unpackbits(fixture[f"edge_bits_{side}"], axis=1).reshape(-1, 1, side, side)
 
 
-def test_edges_equal_the_generator_fixture(recipe: Any, shared: Path):
-    fixture = load_file(shared / "parity" / "structure_generator.safetensors")
+def test_edges_equal_the_generator_fixture(parity: Any, recipe: Any):
+    fixture = load_file(parity.folder / "structure_generator.safetensors")
     found = edges(pictures(recipe, "image"))
     np.testing.assert_array_equal(found.numpy(), bits(fixture, 256))
 
 
 @pytest.mark.parametrize(("side", "first", "step"), [(256, 0, 1), (128, 1, 2), (64, 2, 4)])
 def test_edges_equal_the_training_loader(
-    recipe: Any, shared: Path, side: int, first: int, step: int
+    parity: Any, recipe: Any, side: int, first: int, step: int
 ):
-    fixture = load_file(shared / "parity" / "structure_losses.safetensors")
+    fixture = load_file(parity.folder / "structure_losses.safetensors")
     image = pictures(recipe, "image", "image_b")[:, :, first::step, first::step]
     np.testing.assert_array_equal(edges(image).numpy(), bits(fixture, side))
 
 
 @pytest.mark.parametrize(("side", "step"), [(256, 1), (128, 2), (64, 4)])
-def test_edges_equal_the_readme_loss(recipe: Any, shared: Path, side: int, step: int):
-    fixture = load_file(shared / "parity" / "structure_pyramid_loss.safetensors")
+def test_edges_equal_the_readme_loss(parity: Any, recipe: Any, side: int, step: int):
+    fixture = load_file(parity.folder / "structure_pyramid_loss.safetensors")
     image = pictures(recipe, "image", "image_b")[:, :, ::step, ::step] * 2 - 1
     np.testing.assert_array_equal(edges(image).numpy(), bits(fixture, side))
 

@@ -1,10 +1,8 @@
 """Pixel and similarity metrics against scikit-image, pytorch-msssim, sewar and the oracles."""
 
-import importlib.util
-import json
 import zlib
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +16,9 @@ TRUTH, PICTURE = pair(180, 192)
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_agrees_with_the_parity_oracles(shared: Path, index: int):
-    place = shared / "parity" / "seeded.py"
-    spec = importlib.util.spec_from_file_location("seeded", place)
-    assert spec is not None
-    assert spec.loader is not None
-    seeded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(seeded)
-    expected = json.loads((shared / "parity" / "metrics.json").read_text())["pairs"][index]
+def test_agrees_with_the_parity_oracles(parity: Any, index: int):
+    seeded = parity.recipe
+    expected = parity.json("metrics.json")["pairs"][index]
     h, w = expected["size"]
     truth = seeded.picture(f"metric{index}", h, w)
     noise = (2 + 5 * index) * seeded.normal(f"metric{index}/noise", (h, w, 3))

@@ -5,6 +5,7 @@ Run it only when the full-width fixtures agree; the tests then compare with what
 
 import json
 import runpy
+import sys
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from retouch.models.isnet import ISNet, ISNetConfig, to_official
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))  # where the tests find what they share
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ full-width fixtures agreed.
 
 import io
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from official_fixtures import count, formula
 from retouch.critics import patch_critic_from_official
 from retouch.data.batch import Batch
 from retouch.data.masks import with_share
@@ -40,25 +40,12 @@ SMALL = ISNetConfig(**CARD.small)
 VARIANTS: tuple[Variant, ...] = ("full", "base", "base-ff")
 
 
-def count(network: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def imported(official: dict[str, Tensor]) -> ISNet:
     assert IMPORTER.recognise(official)
     fields, state = IMPORTER.convert(official)
     network = ISNet(ISNetConfig(**fields))
     network.load_state_dict(state)
     return network.eval()
-
-
-def formula(key: str, shape: list[int]) -> Tensor:
-    """Float64 weights in official layout that no random generator can change."""
-    index = torch.arange(int(np.prod(shape)), dtype=torch.float64)
-    noise = torch.sin(index * 12.9898 + zlib.crc32(key.encode()) % 1000) * 43758.5453
-    values = (noise - noise.floor()) * 2 - 1
-    fan = int(np.prod(shape[1:]))
-    return (values * (3 / fan) ** 0.5 if len(shape) > 1 else values * 0.1).reshape(shape)
 
 
 def example(height: int = 32, width: int = 48) -> tuple[Tensor, Tensor]:

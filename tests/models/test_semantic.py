@@ -4,9 +4,7 @@ The golden holds random float16 weights of a reduced network (the first stage un
 names) and outputs of our float64 run, written after the full-width fixtures agreed.
 """
 
-import importlib.util
 import io
-import json
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from official_fixtures import relative_error
 from retouch.data.batch import Batch
 from retouch.layers.vgg import VGG19
 from retouch.models._semantic_objective import (
@@ -36,27 +35,6 @@ GOLDEN = Path(__file__).parents[1] / "goldens" / "semantic.safetensors"
 SMALL = SemanticConfig(**CARD.small)
 
 
-def relative_error(found: Tensor, truth: Tensor) -> float:
-    truth = truth.double()
-    return float((found.double() - truth).abs().max() / truth.abs().max())
-
-
-@pytest.fixture(scope="module")
-def recipe(shared: Path) -> Any:
-    """The module that rebuilds official weights and inputs bit for bit."""
-    spec = importlib.util.spec_from_file_location("seeded", shared / "parity" / "seeded.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def official_state(recipe: Any, shared: Path, case: str) -> dict[str, Tensor]:
-    shapes = json.loads((shared / "parity" / f"{case}.keys.json").read_text())
-    return {key: torch.from_numpy(recipe.seeded(key, shape)) for key, shape in shapes.items()}
-
-
 def example(count: int = 2) -> tuple[Tensor, Tensor, Tensor]:
     """Picture, hole and label map from formulas."""
     y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
@@ -71,10 +49,10 @@ def example(count: int = 2) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("channels", [32, 64])
-def test_first_stage_matches_the_official_network(recipe: Any, shared: Path, channels: int):
+def test_first_stage_matches_the_official_network(parity: Any, recipe: Any, channels: int):
     case = f"espa_generator_ngf{channels}"
-    official = official_state(recipe, shared, case)
-    truth = load_file(shared / "parity" / f"{case}.safetensors")
+    official = parity.official(case)
+    truth = load_file(parity.folder / f"{case}.safetensors")
     assert len(official) == 41
     assert IMPORTER.recognise(official)
     fields, state = IMPORTER.convert(official)
@@ -98,12 +76,12 @@ def test_first_stage_matches_the_official_network(recipe: Any, shared: Path, cha
     assert relative_error(encoded.feature.mean((0, 2, 3)), truth["feature_mean_std"][0]) < 2e-5
 
 
-def test_espa_alone_matches_the_official_one(recipe: Any, shared: Path):
-    _, state = IMPORTER.convert(official_state(recipe, shared, "espa_generator_ngf32"))
+def test_espa_alone_matches_the_official_one(parity: Any, recipe: Any):
+    _, state = IMPORTER.convert(parity.official("espa_generator_ngf32"))
     espa = ESPA(128)
     prefix = "encoder.espa."
     espa.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if prefix in k})
-    truth = load_file(shared / "parity" / "espa_alone.safetensors")
+    truth = load_file(parity.folder / "espa_alone.safetensors")
     query = torch.from_numpy(recipe.normal("espa/query", (1, 128, 64, 64)).astype("float32"))
     with torch.inference_mode():
         found = espa(query)
@@ -111,11 +89,11 @@ def test_espa_alone_matches_the_official_one(recipe: Any, shared: Path):
     assert relative_error(found.mean(2), truth["rows_mean.f64"]) < 2e-5
 
 
-def test_critic_matches_the_official_one(recipe: Any, shared: Path):
+def test_critic_matches_the_official_one(parity: Any, recipe: Any):
     critic = SemanticCritic()
-    critic.load_state_dict(critic_from_official(official_state(recipe, shared, "espa_dis")))
+    critic.load_state_dict(critic_from_official(parity.official("espa_dis")))
     assert sum(p.numel() for p in critic.parameters()) == 2_764_736
-    truth = load_file(shared / "parity" / "espa_dis.safetensors")
+    truth = load_file(parity.folder / "espa_dis.safetensors")
     image = torch.from_numpy(recipe.picture("image", 256, 256)).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         assert relative_error(critic(image), truth["out.f64"]) < 2e-5

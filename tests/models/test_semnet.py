@@ -5,7 +5,6 @@ exponents, and our float64 prediction and gradients for them, written after the 
 agreed.
 """
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from official_fixtures import relative_error
 from retouch.critics import PatchCritic, patch_critic_from_official
 from retouch.data.batch import Batch
 from retouch.layers import selective_scan
@@ -39,11 +39,6 @@ GRADIENTS = (
     "decoder.2.blocks.0.sefn.fusion.weight",
     "embed.weight",
 )
-
-
-def relative_error(found: Tensor, truth: Tensor) -> float:
-    truth = truth.double()
-    return float((found.double() - truth).abs().max() / truth.abs().max())
 
 
 def golden_state() -> dict[str, Tensor]:
@@ -74,22 +69,6 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 # -- against the official code ----------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def recipe(shared: Path) -> Any:
-    """The module that rebuilds official weights and inputs bit for bit."""
-    spec = importlib.util.spec_from_file_location("seeded", shared / "parity" / "seeded.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def official_state(recipe: Any, shared: Path, case: str) -> dict[str, Tensor]:
-    shapes = json.loads((shared / "parity" / f"{case}.keys.json").read_text())
-    return {key: torch.from_numpy(recipe.seeded(key, shape)) for key, shape in shapes.items()}
-
-
 def imported(state: dict[str, Tensor]) -> SEMNet:
     fields, ours = IMPORTER.convert(state)
     network = SEMNet(SEMNetConfig(**fields)).eval()
@@ -102,10 +81,10 @@ def official_inputs(recipe: Any, height: int, width: int) -> tuple[Tensor, Tenso
     return image.float() / 255, torch.from_numpy(recipe.holes("mask", height, width))[None, None]
 
 
-def test_reduced_network_matches_the_official_one(recipe: Any, shared: Path, form: str):
-    network = imported(official_state(recipe, shared, "semnet_reduced"))
+def test_reduced_network_matches_the_official_one(parity: Any, recipe: Any, form: str):
+    network = imported(parity.official("semnet_reduced"))
     assert network.config == SEMNetConfig(channels=16, blocks=(1, 2, 1, 1))
-    truth = load_file(shared / "parity" / "semnet_reduced.safetensors")
+    truth = load_file(parity.folder / "semnet_reduced.safetensors")
     taps: dict[str, Tensor] = {}
     block = network.get_submodule("encoder.0.blocks.0")
     for name in ("smb", "sefn"):
@@ -123,22 +102,22 @@ def test_reduced_network_matches_the_official_one(recipe: Any, shared: Path, for
 
 
 @pytest.mark.slow
-def test_full_network_matches_the_official_one(recipe: Any, shared: Path):
-    official = official_state(recipe, shared, "semnet_full")
+def test_full_network_matches_the_official_one(parity: Any, recipe: Any):
+    official = parity.official("semnet_full")
     assert (len(official), sum(v.numel() for v in official.values())) == (2390, 138_099_744)
     network = imported(official)
     assert network.config == SEMNetConfig()
     assert sum(p.numel() for p in network.parameters()) == 81_438_048
-    truth = load_file(shared / "parity" / "semnet_full.safetensors")
+    truth = load_file(parity.folder / "semnet_full.safetensors")
     with torch.inference_mode():
         for height, width in ((64, 64), (48, 80)):
             prediction = network(*official_inputs(recipe, height, width))
             assert relative_error(prediction, truth[f"out_{height}x{width}.f64"]) < 2e-5
 
 
-def test_gradients_match_the_official_ones(recipe: Any, shared: Path, form: str):
-    official = official_state(recipe, shared, "semnet_reduced")
-    record = json.loads((shared / "parity" / "semnet_reduced_gradients.json").read_text())
+def test_gradients_match_the_official_ones(parity: Any, recipe: Any, form: str):
+    official = parity.official("semnet_reduced")
+    record = json.loads((parity.folder / "semnet_reduced_gradients.json").read_text())
     network = imported(official).train()
     image, mask = official_inputs(recipe, 32, 32)
     loss = (network(image, mask) - image).abs().mean() / mask.mean()
@@ -161,8 +140,8 @@ def test_gradients_match_the_official_ones(recipe: Any, shared: Path, form: str)
         assert square**0.5 == pytest.approx(norms[key], rel=2e-5), key
 
 
-def test_critic_matches_the_official_one(recipe: Any, shared: Path):
-    shapes = json.loads((shared / "parity" / "semnet_dis.keys.json").read_text())
+def test_critic_matches_the_official_one(parity: Any, recipe: Any):
+    shapes = json.loads((parity.folder / "semnet_dis.keys.json").read_text())
     official = {
         key: torch.from_numpy(recipe.seeded(key.replace("features.0.", "conv1.0."), shape))
         for key, shape in shapes.items()
@@ -173,7 +152,7 @@ def test_critic_matches_the_official_one(recipe: Any, shared: Path):
     with torch.inference_mode():
         logits = critic(image)
     for case, result in (("logits", logits), ("sigmoid", logits.sigmoid())):
-        truth = load_file(shared / "parity" / f"semnet_dis_{case}.safetensors")
+        truth = load_file(parity.folder / f"semnet_dis_{case}.safetensors")
         assert relative_error(result, truth["out.f64"]) < 2e-5
 
 

@@ -7,7 +7,6 @@ the full-width fixtures agreed.
 
 import io
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
+from official_fixtures import count, formula
 from retouch.critics import wide_critic_from_official
 from retouch.data.batch import Batch
 from retouch.data.masks import with_share
@@ -41,25 +41,12 @@ GOLDEN = Path(__file__).parents[1] / "goldens" / "srpnet.safetensors"
 SMALL = SRPNetConfig(**CARD.small)
 
 
-def count(network: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def imported(official: dict[str, Tensor]) -> SRPNet:
     assert IMPORTER.recognise(official)
     fields, state = IMPORTER.convert(official)
     network = SRPNet(SRPNetConfig(**fields))
     network.load_state_dict(state)
     return network.eval()
-
-
-def formula(key: str, shape: list[int]) -> Tensor:
-    """Float64 weights in official layout that no random generator can change."""
-    index = torch.arange(int(np.prod(shape)), dtype=torch.float64)
-    noise = torch.sin(index * 12.9898 + zlib.crc32(key.encode()) % 1000) * 43758.5453
-    values = (noise - noise.floor()) * 2 - 1
-    fan = int(np.prod(shape[1:]))
-    return (values * (6 / fan) ** 0.5 if len(shape) > 1 else values * 0.1).reshape(shape)
 
 
 def example(height: int = 64, width: int = 128) -> tuple[Tensor, Tensor]:
@@ -162,10 +149,13 @@ def test_losses_match_the_official_training_step(parity, kind: Any):
 
 def reduced_outputs(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
     """Float64 outputs of PEN-Net, and of SRPNet with formula weights under our names."""
-    pennet = imported({key: formula(key, shape) for key, shape in shapes.items()}).double()
+    pennet = imported({key: formula(key, shape, gain=6) for key, shape in shapes.items()}).double()
     network = SRPNet(SMALL).double().eval()
     network.load_state_dict(
-        {key: formula(key, list(value.shape)) for key, value in network.state_dict().items()}
+        {
+            key: formula(key, list(value.shape), gain=6)
+            for key, value in network.state_dict().items()
+        }
     )
     outputs: dict[str, Tensor] = {}
     for name, model in (("pennet", pennet), ("srpnet", network)):

@@ -4,7 +4,6 @@ The golden holds float64 outputs of our own code for a reduced network whose off
 formula below rebuilds; it was written after the full-width fixtures agreed.
 """
 
-import importlib.util
 import json
 import math
 import zlib
@@ -38,22 +37,6 @@ GOLDEN = Path(__file__).parents[1] / "goldens" / "structure.safetensors"
 (IMPORTER,) = CARD.official.values()
 SMALL = StructureConfig(**CARD.small)
 SIDES = {64: "quarter", 128: "half", 256: "full"}
-
-
-@pytest.fixture(scope="module")
-def recipe(shared: Path) -> Any:
-    """The module that rebuilds official weights and inputs bit for bit."""
-    spec = importlib.util.spec_from_file_location("seeded", shared / "parity" / "seeded.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def official_state(recipe: Any, shared: Path, case: str) -> dict[str, Tensor]:
-    shapes = json.loads((shared / "parity" / f"{case}.keys.json").read_text())
-    return {key: torch.from_numpy(recipe.seeded(key, shape)) for key, shape in shapes.items()}
 
 
 def nchw(array: NDArray[Any], dtype: torch.dtype) -> Tensor:
@@ -122,10 +105,10 @@ class SlimVGG(nn.Module):
     ("dtype", "exact", "rounded"), [(torch.float64, 1e-9, 1e-6), (torch.float32, 1e-4, 1e-4)]
 )
 def test_six_heads_match_the_official_network(
-    recipe: Any, shared: Path, dtype: torch.dtype, exact: float, rounded: float
+    parity: Any, recipe: Any, dtype: torch.dtype, exact: float, rounded: float
 ):
-    official = official_state(recipe, shared, "structure_generator")
-    truth = load_file(shared / "parity" / "structure_generator.safetensors")
+    official = parity.official("structure_generator")
+    truth = load_file(parity.folder / "structure_generator.safetensors")
     assert len(official) == 165
     assert IMPORTER.recognise(official)
     fields, state = IMPORTER.convert(official)
@@ -156,9 +139,9 @@ def test_parameter_counts():
     assert sum(p.numel() for p in StructureCritic().parameters()) == 2_764_737
 
 
-def test_critic_matches_the_official_one(recipe: Any, shared: Path):
-    official = official_state(recipe, shared, "structure_discriminator")
-    truth = load_file(shared / "parity" / "structure_losses.safetensors")
+def test_critic_matches_the_official_one(parity: Any, recipe: Any):
+    official = parity.official("structure_discriminator")
+    truth = load_file(parity.folder / "structure_losses.safetensors")
     critic = StructureCritic()
     critic.load_state_dict(critic_from_official(official))
     outputs, batch = objective_fixture(recipe, torch.float32)
@@ -173,11 +156,11 @@ def test_critic_matches_the_official_one(recipe: Any, shared: Path):
         np.testing.assert_allclose(u.numpy(), after, rtol=0, atol=2e-7)
 
 
-def test_training_terms_match_the_official_ones(recipe: Any, shared: Path):
-    values = json.loads((shared / "parity" / "structure_losses.json").read_text())["losses"]
-    vgg = SlimVGG(official_state(recipe, shared, "structure_vgg_slim"))
+def test_training_terms_match_the_official_ones(parity: Any, recipe: Any):
+    values = json.loads((parity.folder / "structure_losses.json").read_text())["losses"]
+    vgg = SlimVGG(parity.official("structure_vgg_slim"))
     objective = StructureObjective(features=vgg)
-    state = critic_from_official(official_state(recipe, shared, "structure_discriminator"))
+    state = critic_from_official(parity.official("structure_discriminator"))
     critic = objective.critics["critic"]
     outputs, batch = objective_fixture(recipe, torch.float32)
     critic.load_state_dict(state)
@@ -199,9 +182,9 @@ def test_training_terms_match_the_official_ones(recipe: Any, shared: Path):
         assert value == pytest.approx(values[key], rel=3e-6), key
 
 
-def test_readme_loss_and_its_gradient_match(recipe: Any, shared: Path):
-    values = json.loads((shared / "parity" / "structure_pyramid_loss.json").read_text())["values"]
-    truth = load_file(shared / "parity" / "structure_pyramid_loss.safetensors")
+def test_readme_loss_and_its_gradient_match(parity: Any, recipe: Any):
+    values = json.loads((parity.folder / "structure_pyramid_loss.json").read_text())["values"]
+    truth = load_file(parity.folder / "structure_pyramid_loss.safetensors")
     outputs, batch = objective_fixture(recipe, torch.float64)
     slopes = tuple(slope.requires_grad_() for slope in outputs.gradients)
     outputs = StructureOutputs(images=outputs.images, gradients=slopes)

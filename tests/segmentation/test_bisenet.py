@@ -1,7 +1,5 @@
 """BiSeNet against zllrunning/face-parsing.PyTorch @ d2e684c on recipe weights."""
 
-import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from official_fixtures import relative_error
 from retouch import segmentation
 from retouch.segmentation.bisenet import CARD, BiSeNet, BiSeNetConfig
 
@@ -17,21 +16,6 @@ GOLDEN = Path(__file__).parents[1] / "goldens" / "bisenet.safetensors"
 (IMPORTER,) = CARD.official.values()
 # CelebAMask-HQ's label of each class of the public file
 ORDER = [0, 1, 6, 7, 4, 5, 3, 8, 9, 15, 2, 10, 11, 12, 17, 16, 18, 13, 14]
-
-
-def relative_error(found: Tensor, truth: Tensor) -> float:
-    truth = truth.double()
-    return float((found.double() - truth).abs().max() / truth.abs().max())
-
-
-def load_recipe(shared: Path) -> Any:
-    """The module that rebuilds official weights and inputs bit for bit."""
-    spec = importlib.util.spec_from_file_location("seeded", shared / "parity" / "seeded.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def build(official: dict[str, Tensor]) -> BiSeNet:
@@ -43,16 +27,13 @@ def build(official: dict[str, Tensor]) -> BiSeNet:
     return network.eval()
 
 
-def test_matches_the_official_network(shared: Path):
-    recipe = load_recipe(shared)
-    shapes = json.loads((shared / "parity" / "bisenet19.keys.json").read_text())
-    official = {key: torch.from_numpy(recipe.seeded(key, shape)) for key, shape in shapes.items()}
-    truth = load_file(shared / "parity" / "bisenet19.safetensors")
+def test_matches_the_official_network(parity: Any):
+    official = parity.official("bisenet19")
+    truth = load_file(parity.folder / "bisenet19.safetensors")
     network = build(official)
     assert len(network.state_dict()) == len(official) == 191
     assert sum(p.numel() for p in network.parameters()) == 13_300_416
-    pixels = torch.from_numpy(recipe.picture("image", 128, 128))
-    image = pixels.permute(2, 0, 1)[None].float() / 255
+    image = parity.picture("image", height=128, width=128)
     with torch.inference_mode():
         heads = network.heads(image)
         logits = heads.logits[:, ORDER]

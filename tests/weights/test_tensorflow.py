@@ -1,11 +1,10 @@
 """TensorFlow checkpoints: a real one, ones written here by the format's rules, and damaged ones."""
 
-import importlib.util
-import json
 import shutil
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,19 +113,14 @@ def arrays() -> dict[str, NDArray[np.generic]]:
 # -- reading ------------------------------------------------------------------------------------
 
 
-def test_reads_the_real_checkpoint(shared: Path):
-    folder = shared / "parity" / "tf1_checkpoint"
-    spec = importlib.util.spec_from_file_location("seeded", shared / "parity" / "seeded.py")
-    assert spec is not None
-    assert spec.loader is not None
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    shapes = json.loads((shared / "parity" / "tf1_checkpoint.keys.json").read_text())
+def test_reads_the_real_checkpoint(parity: Any):
+    folder = parity.folder / "tf1_checkpoint"
+    shapes = parity.json("tf1_checkpoint.keys.json")
     state = tensorflow.read(folder)
     assert int(state.pop("global_step")) == 123456789012
     assert state.keys() == shapes.keys()
     for key, shape in shapes.items():
-        np.testing.assert_array_equal(state[key].numpy(), recipe.seeded(key, shape))
+        np.testing.assert_array_equal(state[key].numpy(), parity.recipe.seeded(key, shape))
     assert tensorflow.step(folder) == 2000
 
 
