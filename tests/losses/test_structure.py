@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from retouch.layers.attention import attend, attend_patches
 from retouch.losses import structure
@@ -120,10 +121,21 @@ class Doubled(nn.Module):
 
 def test_vgg_terms_add_up_over_predictions():
     target, first, second = random(2, 3, 4, 4), random(2, 3, 4, 4), random(2, 3, 4, 4)
-    found = structure.vgg_terms(Doubled(), (first, second), target)
+    found = structure.vgg_terms(Doubled(), (first, second), target, {"content": 1, "style": 1})
     expected = 4 * ((first - target).square().mean() + (second - target).square().mean())
     assert found.keys() == {"content", "style"}
     assert float(found["content"]) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_vgg_terms_of_no_weight_are_not_computed():
+    target, made = random(2, 3, 4, 4), random(2, 3, 4, 4)
+    assert structure.vgg_terms(Doubled(), (made, made), target, {"content": 0.0}) == {}
+    assert structure.vgg_terms(None, (made, made), target, {"content": 1.0}) == {}
+    found = structure.vgg_terms(Doubled(), (made, made), target, {"unit_content": 1.0})
+    unit, wanted = (functional.normalize(picture, dim=1) for picture in (made, target))
+    expected = 5 * (unit - wanted).square().sum(dim=1).mean()
+    assert found.keys() == {"unit_content"}
+    assert float(found["unit_content"]) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_total_variation_of_a_ramp():

@@ -68,7 +68,7 @@ class VGG19(nn.Module):
         for name, conv in zip(self.names, self.convs, strict=True):
             if name.endswith("_1") and name != "relu1_1":
                 x = functional.max_pool2d(x, 2, ceil_mode=self.scaling == "unit-mean")
-            x = functional.relu(conv(x))
+            x = functional.relu(conv(x), inplace=True)
             if name in wanted:
                 found[name] = x
                 if len(found) == len(wanted):

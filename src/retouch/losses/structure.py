@@ -6,14 +6,14 @@ Every function is a mean over pictures (or divides by a share given from outside
 average over micro-batches is the value of the whole batch.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retouch.losses.perceptual import gram
+from retouch.losses.perceptual import gram, perceptual_terms
 from retouch.losses.reconstruction import l1, masked_l1
 
 __all__ = [
@@ -44,7 +44,8 @@ def published_weights() -> dict[str, float]:
     Content and style weights belong to MatConvNet's VGG-19 fed with RGB in [-1, 1].
     """
     weights = {"hole_full": 4.0, "known_full": 4.0, "adversarial": 0.4}
-    weights |= {"content": 0.1, "style": 250.0, "variation": 0.0, "matching_image": 0.0}
+    weights |= {"content": 0.1, "style": 250.0, "unit_content": 0.0}
+    weights |= {"variation": 0.0, "matching_image": 0.0}
     for scale in STEPS:
         weights |= {f"edge_{scale}": 1.0, f"gradient_{scale}": 0.1, f"matching_{scale}": 0.0}
     for scale in ("quarter", "half"):
@@ -130,18 +131,26 @@ def edge_l1(prediction: Tensor, target: Tensor, priority: Tensor, share: Tensor)
 
 
 def vgg_terms(
-    features: nn.Module, predictions: Iterable[Tensor], target: Tensor
+    features: nn.Module | None,
+    predictions: Sequence[Tensor],
+    target: Tensor,
+    weights: Mapping[str, float],
 ) -> dict[str, Tensor]:
     """Content and style of several predictions of one picture, added up.
 
     Args:
-        features: A `VGG19`: (b, 3, h, w) RGB in [0, 1] and names -> maps by name.
-        predictions: Pictures (b, 3, h, w).
+        features: A `VGG19`: (b, 3, h, w) RGB in [0, 1] and names -> maps by name. None: no terms.
+        predictions: Pictures (b, 3, h, w); the completed one first.
         target: The truth (b, 3, h, w).
+        weights: Of the terms by name: what weighs nothing is not computed.
 
     Returns:
-        `content` and `style`, scalars.
+        `content` and `style`, scalars, and ours, `unit_content` of the completed picture.
     """
+    unit = {"unit_content": weights.get("unit_content", 0.0)}
+    terms = perceptual_terms(features, predictions[0], target, VGG_LAYERS, (), unit)
+    if features is None or not (weights.get("content") or weights.get("style")):
+        return terms
     with torch.no_grad():
         truth: dict[str, Tensor] = features(target, VGG_LAYERS)
     contents: list[Tensor] = []
@@ -150,7 +159,7 @@ def vgg_terms(
         found: dict[str, Tensor] = features(prediction, VGG_LAYERS)
         contents.append(squared_content(found, truth))
         styles.append(squared_style(found, truth))
-    return {"content": torch.stack(contents).sum(), "style": torch.stack(styles).sum()}
+    return terms | {"content": torch.stack(contents).sum(), "style": torch.stack(styles).sum()}
 
 
 def squared_content(prediction: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:

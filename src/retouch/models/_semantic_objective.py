@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from retouch.data.batch import Batch
 from retouch.layers.vgg import VGG19
+from retouch.losses.perceptual import compared, perceptual_terms
 from retouch.losses.reconstruction import l1
 
 if TYPE_CHECKING:
@@ -70,10 +71,12 @@ class SemanticObjectiveConfig:
             "coarse_content": 1.0,
             "l1": 1.0,
             "content": 1.0,
+            "unit_content": 0.0,
             "adversarial": 0.01,
         }
     )
-    """Weight of each generator term, the paper's; content fits torchvision's VGG-19."""
+    """Weight of each generator term, the paper's; content fits torchvision's VGG-19. What needs
+    VGG-19 and weighs nothing is not computed; `unit_content` of the completed picture is ours."""
     critic_channels: int = 64
     """Channels of the critic's first layer."""
 
@@ -131,16 +134,17 @@ class SemanticObjective(nn.Module):
 
     def generator_terms(self, outputs: "Stages", batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted scalars of the stage; content only with `features`."""
-        truth = self._see(batch.image)
         terms: dict[str, Tensor] = {}
         if self.config.stage != "fine":
             terms["coarse_l1"] = l1(outputs.coarse, batch.image)
-            if truth is not None:
-                terms["coarse_content"] = self._content(outputs.coarse, truth)
+            terms |= self._content("coarse_content", outputs.coarse, batch.image)
         if outputs.fine is not None:
             terms["l1"] = l1(outputs.fine, batch.image)
-            if truth is not None:
-                terms["content"] = self._content(outputs.fine, truth)
+            terms |= self._content("content", outputs.fine, batch.image)
+            completed = outputs.fine * batch.mask + batch.image * (1 - batch.mask)
+            unit = {"unit_content": self.config.weights.get("unit_content", 0.0)}
+            pair = (self._scaled(completed), self._scaled(batch.image))
+            terms |= perceptual_terms(self.features, *pair, _LAYERS, (), unit)
             terms["adversarial"] = _distance(self.critics["critic"](outputs.fine), 1)
         return terms
 
@@ -152,16 +156,12 @@ class SemanticObjective(nn.Module):
         real, fake = critic(batch.image), critic(outputs.fine.detach())
         return {"critic": _distance(real, 1) + _distance(fake, 0)}
 
-    @torch.no_grad()
-    def _see(self, image: Tensor) -> dict[str, Tensor] | None:
-        return None if self.features is None else self.features(self._scaled(image), _LAYERS)
-
-    def _content(self, picture: Tensor, truth: Mapping[str, Tensor]) -> Tensor:
-        """Squared distance of feature maps per c*h*w, summed over the layers."""
-        if self.features is None:
-            raise ValueError("the content term needs features")
-        found = self.features(self._scaled(picture), _LAYERS)
-        return torch.stack([functional.mse_loss(found[k], truth[k]) for k in _LAYERS]).sum()
+    def _content(self, name: str, picture: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Squared distance of feature maps per c*h*w, summed over the layers, if it counts."""
+        if self.features is None or not self.config.weights.get(name):
+            return {}
+        pair = (self._scaled(picture), self._scaled(target))
+        return {name: compared(_squared, self.features, *pair, _LAYERS)}
 
     def _scaled(self, image: Tensor) -> Tensor:
         """ImageNet's normalisation, but for the unit-mean VGG-19, which has its own."""
@@ -169,6 +169,11 @@ class SemanticObjective(nn.Module):
             return image
         mean = image.new_tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
         return (image - mean) / image.new_tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+
+
+def _squared(prediction: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:
+    differences = [functional.mse_loss(prediction[key], target[key]) for key in _LAYERS]
+    return torch.stack(differences).sum()
 
 
 def _distance(logits: Tensor, target: float) -> Tensor:

@@ -311,11 +311,12 @@ class StructureObjective(nn.Module):
     def generator_terms(self, outputs: StructureOutputs, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms; each is a scalar."""
         terms: dict[str, Tensor] = {}
+        weights = self.config.weights
         for index, (scale, truth) in enumerate(self.truths(batch).items()):
             share = batch.shares.get(f"edge_{scale}", truth.priority.mean())
             heads = outputs.images[index], outputs.gradients[index]
             found = losses.scale_terms(*heads, truth, batch.hole_share, share)
-            if self.config.weights.get(f"matching_{scale}"):
+            if weights.get(f"matching_{scale}"):
                 found["matching"] = losses.matching(heads[1], truth.gradient)
             terms |= {f"{name}_{scale}": term for name, term in found.items()}
         image, predicted, critic = batch.image, outputs.images[-1], self.critics["critic"]
@@ -323,11 +324,9 @@ class StructureObjective(nn.Module):
         with frozen(critic):
             terms["adversarial"] = generator_loss(critic(composite), self.config.adversarial)
         terms["variation"] = 4 * losses.total_variation(composite)  # of pictures in [-1, 1]
-        if self.config.weights.get("matching_image"):
+        if weights.get("matching_image"):
             terms["matching_image"] = losses.matching(predicted, image)
-        if self.features is not None:
-            terms |= losses.vgg_terms(self.features, (composite, predicted), image)
-        return terms
+        return terms | losses.vgg_terms(self.features, (composite, predicted), image, weights)
 
     def critic_terms(self, outputs: StructureOutputs, batch: Batch) -> dict[str, Tensor]:
         """The critic's loss on real and completed pictures, judged in one pass."""
