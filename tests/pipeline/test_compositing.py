@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from retouch.pipeline import compositing, detail, tiles
-from retouch.pipeline.sizes import shrink
+from retouch.pipeline.holes import Box
+from retouch.pipeline.sizes import shrink, shrink_bands
 
 
 def disc(size: int, radius: int) -> np.ndarray:
@@ -68,6 +69,33 @@ def test_shrink_keeps_the_holes_content_out():
     again, _ = shrink(other, mask, (40, 40))
     assert small_mask.mean() >= mask.mean()
     assert np.array_equal(small[~small_mask], again[~small_mask])
+
+
+@pytest.mark.parametrize("size", [(300, 200), (150, 100), (97, 83), (31, 20), (1, 1)])
+def test_shrinking_in_bands_agrees_with_one_piece(size: tuple[int, int]):
+    rng = np.random.default_rng(0)
+    image = rng.random((700, 413, 3), np.float32)
+    mask = np.zeros((700, 413), bool)
+    mask[100:500, 70:300] = rng.random((400, 230)) < 0.7
+    small, small_mask = shrink(image, mask, size)
+    banded, banded_mask = shrink_bands(lambda box: image[box.slices], mask, size)
+    assert np.array_equal(small_mask, banded_mask)
+    assert np.abs(small - banded)[~small_mask].max(initial=0) < 1e-5
+
+
+@pytest.mark.parametrize("size", [(96, 64), (33, 50), (7, 9)])
+def test_detail_of_a_box_is_that_of_the_whole(size: tuple[int, int]):
+    rng = np.random.default_rng(0)
+    image = rng.random((301, 203, 3), np.float32)
+    mask = np.zeros((301, 203), bool)
+    mask[100:220, 70:150] = True
+    small, small_mask = shrink(image, mask, size)
+    whole = detail.transfer(small, small_mask, image, mask)
+    parts = detail.Detailed(small, small_mask, (301, 203), lambda box: image[box.slices])
+    for top in range(0, 301, 43):
+        for left in range(0, 203, 29):
+            box = Box(top, left, min(43, 301 - top), min(29, 203 - left))
+            assert np.abs(parts.piece(box) - whole[box.slices]).max() < 1e-5
 
 
 def test_detail_puts_the_known_parts_texture_into_the_hole():

@@ -174,9 +174,43 @@ def test_tiling_agrees_with_one_piece(monkeypatch: pytest.MonkeyPatch, local: In
     mask[:, 400:440] = True
     whole = local.predict(image, mask)
     monkeypatch.setattr(tiles, "LARGEST", 400)
-    monkeypatch.setattr(tiles, "_INNER", 256)
+    monkeypatch.setattr(tiles, "INNER", 256)
     tiled = local.predict(image, mask)
     assert np.abs(whole - tiled)[mask].max() < 1 / 255
+
+
+@pytest.mark.parametrize("kind", ["thick", "thin", "two"])
+@pytest.mark.parametrize("name", ["dilated", "structure", "semantic"])
+def test_filling_in_blocks_agrees_with_one_piece(
+    monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+):
+    from retouch.pipeline import blocks, tiles
+
+    monkeypatch.setattr(tiles, "INNER", 256)
+    monkeypatch.setattr(tiles, "LARGEST", 600)
+    inpainter = make(name)
+    coarse = torch.from_numpy(np.random.default_rng(1).random((1, 3, 40, 60), np.float32))
+    image = torch.nn.functional.interpolate(coarse, (701, 1000), mode="bicubic").clamp(0, 1)
+    image = (image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    mask = np.zeros((701, 1000), bool)
+    if kind == "thin":
+        mask[20:680, 471:477] = mask[340:350, 60:930] = True
+    else:
+        mask[100:400, 211:640] = True
+        mask[430:440, 650:900] = kind == "two"
+    whole = inpainter.fill(image, mask, dilate=5, feather=4)
+    monkeypatch.setattr(blocks, "LARGEST", 10_000)
+    monkeypatch.setattr(blocks, "_SIDE", 100)
+    before = image.copy()
+    parts = inpainter.fill(image, mask, dilate=5, feather=4)
+    assert np.array_equal(image, before)
+    assert np.abs(whole.astype(int) - parts).max() <= 1
+    picture = Picture(pixels=image)
+    written = inpainter.fill_picture(
+        picture, mask.copy(), FillOptions(dilate=5, feather=4), consume=True
+    )
+    assert written.pixels is image
+    assert np.array_equal(image, parts)
 
 
 @pytest.mark.parametrize(

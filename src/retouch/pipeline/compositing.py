@@ -87,6 +87,7 @@ def feather(fill: Pixels, image: Pixels, mask: Mask, width: int) -> Pixels:
     """
     if width == 0:
         return fill
-    distance = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
+    holes = np.ascontiguousarray(mask).view(np.uint8)
+    distance = cv2.distanceTransform(holes, cv2.DIST_L2, 3)
     alpha = np.clip(distance / np.float32(width + 1), 0, 1)[..., None]
     return (image + (fill - image) * alpha).astype(np.float32)

@@ -7,11 +7,13 @@ hole copies from one
 place only (averaging several blurs), and neighbours prefer places that continue each other.
 """
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
 from retouch.pipeline.compositing import Pixels
-from retouch.pipeline.holes import Mask
+from retouch.pipeline.holes import Box, Mask
 
 _CELL = 4
 """Side of a cell in the small picture [px]."""
@@ -19,6 +21,8 @@ _PATCH = 8
 """Side of the patch by which cells are compared [px]."""
 _SOURCES = 6000
 """Most places a cell chooses from."""
+_ROWS = 256
+"""Rows of the small picture that are searched for sources at once."""
 
 
 def transfer(small: Pixels, small_mask: Mask, image: Pixels, mask: Mask) -> Pixels:
@@ -35,33 +39,144 @@ def transfer(small: Pixels, small_mask: Mask, image: Pixels, mask: Mask) -> Pixe
     """
     h, w = mask.shape
     smooth = np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC), np.float32)
-    sources, targets = _cells(small_mask)
-    if not len(sources) or not len(targets):
-        return np.clip(smooth, 0, 1, out=smooth)
-    chosen = _match(small, sources, targets)
-    return _paste(smooth, image, targets, chosen, small_mask.shape)
+    detailed = Detailed(
+        small, small_mask, (h, w), lambda box: image[box.slices], lambda box: smooth[box.slices]
+    )
+    return detailed.piece(Box(0, 0, h, w))
+
+
+class Detailed:
+    """A small fill enlarged with residuals, any box of which can be had without the rest.
+
+    Args:
+        small: (h/s, w/s, 3) the filled small picture, its known part included.
+        small_mask: (h/s, w/s) True = hole.
+        size: (h, w) of the whole [px].
+        image: Reads a box of the picture, (h', w', 3) in [0, 1].
+        smooth: Reads a box of the small picture enlarged to `size`; None enlarges what is asked.
+    """
+
+    def __init__(
+        self,
+        small: Pixels,
+        small_mask: Mask,
+        size: tuple[int, int],
+        image: Callable[[Box], Pixels],
+        smooth: Callable[[Box], Pixels] | None = None,
+    ) -> None:
+        self._image = image
+        self._smooth = Enlarged(small, size).piece if smooth is None else smooth
+        sources, targets = _cells(small_mask)
+        if not len(sources) or not len(targets):
+            sources, targets = sources[:0], targets[:0]
+        chosen = _match(small, sources, targets) if len(targets) else targets
+        scale = np.array(size) / small_mask.shape
+        self._side = np.ceil(_CELL * scale).astype(int)
+        self._goes = np.rint(targets * scale).astype(int)
+        self._comes = np.minimum(np.rint(chosen * scale).astype(int), np.array(size) - self._side)
+
+    def piece(self, box: Box) -> Pixels:
+        """Compute one box, (height, width, 3) in [0, 1]; the same whatever else is asked.
+
+        Sources are wholly known, with a margin, so that no hole's content is read.
+        """
+        smooth = self._smooth(box)
+        result = np.clip(smooth, 0, 1)
+        first, last = np.array([box.top, box.left]), np.array([box.bottom, box.right])
+        begins = np.maximum(self._goes, first)
+        ends = np.minimum(self._goes + self._side, last)
+        moves = self._comes - self._goes
+        inside = np.flatnonzero((begins < ends).all(axis=1))
+        for (top, left), (bottom, right), (down, across) in zip(
+            begins[inside].tolist(), ends[inside].tolist(), moves[inside].tolist(), strict=True
+        ):
+            source = Box(top + down, left + across, bottom - top, right - left)
+            goes = (
+                slice(top - box.top, bottom - box.top),
+                slice(left - box.left, right - box.left),
+            )
+            residual = self._image(source) - self._smooth(source)
+            result[goes] = (smooth[goes] + residual).clip(0, 1)
+        return result
+
+
+class Enlarged:
+    """A small picture enlarged by cubic interpolation, computed where it is looked at.
+
+    As OpenCV's `INTER_CUBIC` (Keys 1981, a = -0.75) up to rounding.
+
+    Args:
+        small: (h, w, 3).
+        size: Height and width of the whole [px].
+    """
+
+    def __init__(self, small: Pixels, size: tuple[int, int]) -> None:
+        self._planes = np.ascontiguousarray(small.transpose(2, 0, 1))  # (3, h, w)
+        self._rows = _Taps(small.shape[0], size[0])
+        self._columns = _Taps(small.shape[1], size[1])
+
+    def piece(self, box: Box) -> Pixels:
+        """Compute one box, (height, width, 3)."""
+        rows, down = self._rows.weights(box.top, box.bottom)
+        columns, across = self._columns.weights(box.left, box.right)
+        planes = down @ (self._planes[:, rows, columns] @ across.T)  # (3, height, width)
+        return np.asarray(planes.transpose(1, 2, 0), np.float32)
+
+
+class _Taps:
+    """Which four of `count` small pixels make each of `side` large ones along one axis, and how."""
+
+    def __init__(self, count: int, side: int) -> None:
+        place = (np.arange(side) + 0.5) * (count / side) - 0.5
+        before = np.floor(place)
+        x = place - before
+        far, near, a = 1 + x, 1 - x, -0.75
+        outer = ((a * far - 5 * a) * far + 8 * a) * far - 4 * a
+        inner = ((a + 2) * x - (a + 3)) * x * x + 1
+        behind = ((a + 2) * near - (a + 3)) * near * near + 1
+        shares = np.stack([outer, inner, behind, 1 - outer - inner - behind], axis=1)
+        self._shares = shares.astype(np.float32)
+        self._taps = (before.astype(int)[:, None] + np.arange(-1, 3)).clip(0, count - 1)
+
+    def weights(self, start: int, stop: int) -> tuple[slice, Pixels]:
+        """Small pixels that large ones from `start` to `stop` need, and the matrix between them."""
+        taps = self._taps[start:stop]
+        first, last = int(taps[0, 0]), int(taps[-1, -1]) + 1
+        matrix = np.zeros((stop - start, last - first), np.float32)
+        rows = np.arange(stop - start)
+        for tap in range(4):
+            matrix[rows, taps[:, tap] - first] += self._shares[start:stop, tap]
+        return slice(first, last), matrix
 
 
 def _cells(mask: Mask) -> tuple[np.ndarray, np.ndarray]:
     """Top-left corners (n, 2) of wholly known patches and of cells that touch the hole."""
     h, w = mask.shape
-    pad = (_PATCH - _CELL) // 2
+    rows, columns = h - h % _CELL, w - w % _CELL
+    blocks = mask[:rows, :columns].reshape(rows // _CELL, _CELL, columns // _CELL, _CELL)
+    touched = np.argwhere(blocks.any(axis=(1, 3))) * _CELL
+    if min(h, w) < _PATCH:
+        return np.empty((0, 2), int), touched
     counts = cv2.integral(mask.view(np.uint8))
-    rows, columns = np.arange(pad, h - _CELL - pad + 1), np.arange(pad, w - _CELL - pad + 1)
-    if not len(rows) or not len(columns):
-        return np.empty((0, 2), int), np.empty((0, 2), int)
-    top, left = rows[:, None] - pad, columns[None] - pad
-    holes = (
-        counts[top + _PATCH, left + _PATCH]
-        - counts[top, left + _PATCH]
-        - counts[top + _PATCH, left]
-        + counts[top, left]
-    )
-    free = np.argwhere(holes == 0) + pad
-    step = max(1, int(np.ceil(len(free) / _SOURCES)))
-    grid = [np.arange(0, side - _CELL + 1, _CELL) for side in (h, w)]
-    touched = [(r, c) for r in grid[0] for c in grid[1] if mask[r : r + _CELL, c : c + _CELL].any()]
-    return free[::step], np.array(touched, int).reshape(-1, 2)
+    free = np.empty((h - _PATCH + 1, w - _PATCH + 1), bool)  # patches without a hole
+    for top in range(0, len(free), _ROWS):
+        part = counts[top : top + _ROWS + _PATCH]
+        holes = part[_PATCH:, _PATCH:] - part[:-_PATCH, _PATCH:]
+        holes += part[:-_PATCH, :-_PATCH] - part[_PATCH:, :-_PATCH]
+        free[top : top + _ROWS] = holes == 0
+    return _every(free) + (_PATCH - _CELL) // 2, touched
+
+
+def _every(free: Mask) -> np.ndarray:
+    """Places (n, 2) that are free: at most `_SOURCES`, evenly among all."""
+    step = max(1, -(-int(np.count_nonzero(free)) // _SOURCES))
+    found, passed = [np.empty((0, 2), int)], 0
+    for top in range(0, len(free), _ROWS):
+        places = np.argwhere(free[top : top + _ROWS])
+        places[:, 0] += top
+        found.append(places[-passed % step :: step])
+        passed += len(places)
+    return np.concatenate(found)
 
 
 def _match(small: Pixels, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -70,11 +185,10 @@ def _match(small: Pixels, sources: np.ndarray, targets: np.ndarray) -> np.ndarra
     sides = (pad, pad + _CELL, pad, pad + _CELL)
     padded = np.asarray(cv2.copyMakeBorder(small, *sides, cv2.BORDER_REFLECT_101), np.float32)
     known = _patches(padded, sources)
-    wanted = _patches(padded, targets)
     lengths = (known**2).sum(axis=1)
     chosen = np.empty((len(targets), 2), int)
     for start in range(0, len(targets), 1024):
-        block = wanted[start : start + 1024]
+        block = _patches(padded, targets[start : start + 1024])
         distance = lengths[None] - 2 * block @ known.T
         chosen[start : start + 1024] = sources[distance.argmin(axis=1)]
     return chosen
@@ -88,27 +202,3 @@ def _patches(padded: Pixels, corners: np.ndarray) -> np.ndarray:
     found = padded[rows, columns]  # (n, patch, patch, 3)
     mean = found.mean(axis=(1, 2), keepdims=True)
     return (found - 0.5 * mean).reshape(len(corners), -1)
-
-
-def _paste(
-    smooth: Pixels, image: Pixels, targets: np.ndarray, chosen: np.ndarray, small: tuple
-) -> Pixels:
-    """Add to each target what the picture has beyond the smooth one where it was chosen from.
-
-    Sources are wholly known, with a margin, so that no hole's content is read.
-    """
-    h, w = smooth.shape[:2]
-    down, across = h / small[0], w / small[1]
-    result = np.clip(smooth, 0, 1)
-    side = (int(np.ceil(_CELL * down)), int(np.ceil(_CELL * across)))
-    for (row, column), (from_row, from_column) in zip(targets, chosen, strict=True):
-        top, left = round(row * down), round(column * across)
-        source = (
-            min(round(from_row * down), h - side[0]),
-            min(round(from_column * across), w - side[1]),
-        )
-        tall, wide = min(side[0], h - top), min(side[1], w - left)
-        goes = (slice(top, top + tall), slice(left, left + wide))
-        comes = (slice(source[0], source[0] + tall), slice(source[1], source[1] + wide))
-        result[goes] = (smooth[goes] + (image[comes] - smooth[comes])).clip(0, 1)
-    return result

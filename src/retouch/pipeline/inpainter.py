@@ -1,6 +1,6 @@
 """The one door: a network with its weights, ready for pictures of any size."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from retouch import models
 from retouch.pictures import Picture, PictureError
-from retouch.pipeline import compositing, detail, devices, door, sizes, tiles
+from retouch.pipeline import blocks, compositing, detail, devices, door, sizes, tiles
 from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.devices import OptionError, Precision
 from retouch.pipeline.door import AnyMask, AnyPicture
@@ -184,24 +184,30 @@ class Inpainter:
         copy: bool,
     ) -> Picture:
         crop = group.crop
-        own = np.zeros((crop.height, crop.width), bool)
         inner = Box(
             group.holes.top - crop.top,
             group.holes.left - crop.left,
             group.holes.height,
             group.holes.width,
         )
-        unknown = pending[crop.slices].copy()
-        own[inner.slices] = unknown[inner.slices]
-        if not own.any():  # filled together with an overlapping group
+        unknown = pending[crop.slices]
+        if not unknown[inner.slices].any():  # filled together with an overlapping group
             return picture
-        samples = picture.crop(crop.top, crop.left, crop.height, crop.width)
-        image = samples.astype(np.float32) / np.float32(picture.white)
-        fill = self.predict(image, unknown, labels)
-        fill = compositing.match_rim(fill, image, unknown)
-        fill = compositing.feather(fill, image, unknown, options.feather)
-        pending[crop.slices] &= ~own
-        return picture.replace(fill, own, top=crop.top, left=crop.left, copy=copy)
+        if crop.height * crop.width > blocks.LARGEST:
+            view = blocks.View(picture, crop)
+            fill = self._predict_boxes(view, unknown, labels)
+            picture = blocks.put(fill, view, unknown, inner, options.feather, copy=copy)
+        else:
+            own = np.zeros((crop.height, crop.width), bool)
+            own[inner.slices] = unknown[inner.slices]
+            samples = picture.crop(crop.top, crop.left, crop.height, crop.width)
+            image = samples.astype(np.float32) / np.float32(picture.white)
+            fill = self.predict(image, unknown, labels)
+            fill = compositing.match_rim(fill, image, unknown)
+            fill = compositing.feather(fill, image, unknown, options.feather)
+            picture = picture.replace(fill, own, top=crop.top, left=crop.left, copy=copy)
+        pending[group.holes.slices] = False
+        return picture
 
     def predict(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None = None) -> Pixels:
         """Fill one crop: at its own size if the network can, else smaller with detail added.
@@ -226,6 +232,24 @@ class Inpainter:
         if scale == 1:
             return fill
         return detail.transfer(composite, small_mask, image, mask)
+
+    def _predict_boxes(
+        self, view: blocks.View, mask: Mask, labels: NDArray[np.uint8] | None
+    ) -> Callable[[Box], Pixels]:
+        """Do what `predict` does, but box by box as they are asked for."""
+        h, w = mask.shape
+        card, scale = self.card, self._scale(mask)
+        if scale == 1 and card.tileable and max(h, w) > tiles.LARGEST:
+            run = torch.inference_mode()(self._run_whole)
+            return tiles.Tiles(run, view, mask, card.context, card.multiple_of).piece
+        if scale == 1:
+            whole = self.predict(view(Box(0, 0, h, w)), mask, labels)
+            return lambda box: whole[box.slices]
+        size = (max(1, round(h / scale)), max(1, round(w / scale)))
+        small, small_mask = sizes.shrink_bands(view, mask, size)
+        fill = self._run(small, small_mask, None if labels is None else sizes.nearest(labels, size))
+        np.copyto(small, fill, where=small_mask[..., None])
+        return detail.Detailed(small, small_mask, (h, w), view).piece
 
     def _scale(self, mask: Mask) -> float:
         """How many times smaller the network sees a crop; never less than 1."""

@@ -1,5 +1,8 @@
 """Brings crops to the sizes networks want: smaller without leaks, padded to multiples."""
 
+from collections.abc import Callable
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from retouch.pipeline.compositing import Pixels
-from retouch.pipeline.holes import Mask
+from retouch.pipeline.holes import Box, Mask
+
+_BAND = 64
+"""Rows of a large crop that are looked at together [px]."""
 
 
 def shrink(image: Pixels, mask: Mask, size: tuple[int, int]) -> tuple[Pixels, Mask]:
@@ -25,7 +31,38 @@ def shrink(image: Pixels, mask: Mask, size: tuple[int, int]) -> tuple[Pixels, Ma
     target = (size[1], size[0])
     weight = cv2.resize(known, target, interpolation=cv2.INTER_AREA)
     small = cv2.resize(image * known[..., None], target, interpolation=cv2.INTER_AREA)
-    small = small / np.maximum(weight, 1e-6)[..., None]
+    return _mean(np.asarray(small), np.asarray(weight))
+
+
+def shrink_bands(
+    image: Callable[[Box], Pixels], mask: Mask, size: tuple[int, int]
+) -> tuple[Pixels, Mask]:
+    """Do what `shrink` does, up to rounding, reading a few rows of the picture at a time.
+
+    Args:
+        image: Reads a box of the picture, (h', w', 3) in [0, 1].
+        mask: (h, w) True = hole.
+        size: (h', w') of the result [px], no side larger than before.
+    """
+    h, w = mask.shape
+    sums = np.zeros((*size, 4), np.float32)
+    scale = h / size[0]
+    for top in range(0, h, _BAND):
+        bottom = min(top + _BAND, h)
+        known = (~mask[top:bottom, :, None]).astype(np.float32)
+        band = np.concatenate([image(Box(top, 0, bottom - top, w)) * known, known], axis=2)
+        band = cv2.resize(band, (size[1], bottom - top), interpolation=cv2.INTER_AREA)
+        rows = np.arange(int(top / scale), min(size[0], int(np.ceil(bottom / scale))))[:, None]
+        pixels = np.arange(top, bottom)
+        ends = np.minimum(pixels + 1, (rows + 1) * scale)
+        shares = (ends - np.maximum(pixels, rows * scale)).clip(0) / scale
+        part = shares.astype(np.float32) @ band.reshape(bottom - top, -1)
+        sums[rows[0, 0] : rows[-1, 0] + 1] += part.reshape(-1, size[1], 4)
+    return _mean(sums[..., :3], sums[..., 3])
+
+
+def _mean(sums: NDArray[Any], weight: NDArray[Any]) -> tuple[Pixels, Mask]:
+    small = sums / np.maximum(weight, 1e-6)[..., None]
     return small.clip(0, 1).astype(np.float32), weight < 1 - 1e-4
 
 

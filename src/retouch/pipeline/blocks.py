@@ -1,0 +1,72 @@
+"""Fills a large hole block by block, so that no array of floats is as large as its crop."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from retouch.pictures import Picture
+from retouch.pipeline import compositing
+from retouch.pipeline.compositing import Pixels
+from retouch.pipeline.holes import Box, Mask
+
+LARGEST = 1 << 21
+"""Pixels of a crop that is filled in one piece."""
+_SIDE = 512
+"""Side of a block [px]."""
+_MARGIN = 64
+"""What a block must see of its surroundings [px]: the step at a rim farther off is not felt."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A crop of a picture whose samples become floats only where they are looked at."""
+
+    picture: Picture
+    crop: Box
+
+    def __call__(self, box: Box) -> Pixels:
+        """Read a box of the crop, (height, width, 3) in [0, 1]."""
+        top, left = self.crop.top + box.top, self.crop.left + box.left
+        samples = self.picture.crop(top, left, box.height, box.width)
+        return samples.astype(np.float32) / np.float32(self.picture.white)
+
+
+def put(
+    fill: Callable[[Box], Pixels], view: View, mask: Mask, holes: Box, feather: int, *, copy: bool
+) -> Picture:
+    """Write a fill into its hole: colour step at the rim, feathering, the hole's samples.
+
+    Args:
+        fill: Computes a box of the crop's fill, (height, width, 3) in [0, 1].
+        view: The crop.
+        mask: (h, w) of the crop, True = hole.
+        holes: Part of the crop whose holes are filled.
+        feather: Fade the fill in over this many pixels [px].
+        copy: Leave the picture's array alone; False writes into it.
+
+    Returns:
+        The filled picture.
+    """
+    result = view.picture
+    margin = max(_MARGIN, feather + 2)
+    for block in _blocks(holes):
+        own = mask[block.slices]
+        if not own.any():
+            continue
+        near = block.grown(margin, mask.shape)
+        part, image, unknown = fill(near), view(near), mask[near.slices]
+        part = compositing.match_rim(part, image, unknown)
+        part = compositing.feather(part, image, unknown, feather)
+        row, column = block.top - near.top, block.left - near.left
+        part = part[row : row + block.height, column : column + block.width]
+        top, left = view.crop.top + block.top, view.crop.left + block.left
+        result = result.replace(part, own, top=top, left=left, copy=copy)
+        copy = False
+    return result
+
+
+def _blocks(holes: Box) -> Iterator[Box]:
+    for top in range(holes.top, holes.bottom, _SIDE):
+        for left in range(holes.left, holes.right, _SIDE):
+            yield Box(top, left, min(_SIDE, holes.bottom - top), min(_SIDE, holes.right - left))
