@@ -1,9 +1,17 @@
 """Content and style losses against sums written out in numpy, and on VGG's official layout."""
 
 import numpy as np
+import pytest
 import torch
 
-from retouch.losses.perceptual import CONTENT_LAYERS, STYLE_LAYERS, content, gram, style
+from retouch.losses.perceptual import (
+    CONTENT_LAYERS,
+    STYLE_LAYERS,
+    content,
+    gram,
+    style,
+    unit_content,
+)
 
 
 def features(*shapes: tuple[int, int, int, int]) -> dict[str, torch.Tensor]:
@@ -49,3 +57,38 @@ def test_equal_pictures_cost_nothing():
 def test_layers_are_edgeconnects():
     assert CONTENT_LAYERS == ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
     assert STYLE_LAYERS == ("relu2_2", "relu3_4", "relu4_4", "relu5_2")
+
+
+def test_unit_content_compares_directions():
+    prediction, target = features((2, 5, 3, 4), (2, 3, 2, 2)), features((2, 5, 3, 4), (2, 3, 2, 2))
+    expected = 0.0
+    for key, ours in prediction.items():
+        a, b = (x.double() for x in (ours, target[key]))
+        unit = a / torch.linalg.vector_norm(a, dim=1, keepdim=True)
+        wanted = b / torch.linalg.vector_norm(b, dim=1, keepdim=True)
+        expected += float(((unit - wanted) ** 2).sum(dim=1).mean())
+    assert float(unit_content(prediction, target)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_unit_content_has_the_gradient_of_its_formula():
+    target = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+    target[0, :, 1, 1] = 0  # no direction there
+    prediction = torch.randn(2, 5, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: unit_content({"a": x}, {"a": target}), prediction)
+
+
+def test_unit_content_of_equal_maps_in_bfloat16_is_nothing():
+    maps = torch.rand(2, 64, 8, 8).bfloat16().requires_grad_()
+    loss = unit_content({"a": maps}, {"a": maps.detach()})
+    (gradient,) = torch.autograd.grad(loss, maps)
+    assert abs(float(loss.detach())) < 1e-6
+    assert float(gradient.float().abs().max()) < 1e-5
+
+
+def test_maps_without_a_direction_cost_what_the_other_has():
+    nothing = torch.zeros(1, 4, 2, 2, requires_grad=True)
+    assert float(unit_content({"a": nothing}, {"a": torch.zeros(1, 4, 2, 2)}).detach()) == 0
+    loss = unit_content({"a": nothing}, {"a": torch.ones(1, 4, 2, 2)})
+    (gradient,) = torch.autograd.grad(loss, nothing)
+    assert float(loss.detach()) == pytest.approx(1)
+    assert bool(torch.isfinite(gradient).all())

@@ -40,10 +40,12 @@ def train(
     import sys
     from dataclasses import replace
 
+    from retouch.layers.host_memory import keep_freed_memory
     from retouch.recipe import load
     from retouch.training.config import TrainConfig
     from retouch.training.loop import Run
 
+    keep_freed_memory()  # a tenth of a step's CPU time: the same sizes come again and again
     first = os.environ.get("RANK", "0") == "0"
     live = first and sys.stdout.isatty() and not (plain or dry_run)
     logging.basicConfig(

@@ -1,10 +1,10 @@
 """Differences of network features: content (perceptual) and style losses on VGG-19 maps."""
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 CONTENT_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 """EdgeConnect's content layers, also of ISNet and SEM-Net."""
@@ -29,11 +29,34 @@ def unit_content(prediction: Mapping[str, Tensor], target: Mapping[str, Tensor])
     That is LPIPS without its learned weights (Zhang et al. 2018, arXiv:1801.03924, Eq. 1 with all
     w = 1): strong maps do not outweigh weak ones, and the scaling of the VGG file does not matter.
     """
-    distances = []
-    for key, found in prediction.items():
-        unit, wanted = (functional.normalize(maps, dim=1) for maps in (found, target[key]))
-        distances.append((unit - wanted).square().sum(dim=1).mean(dtype=torch.float32))
+    distances = [_UnitDistance.apply(found, target[key]) for key, found in prediction.items()]
     return torch.stack(distances).sum()
+
+
+class _UnitDistance(torch.autograd.Function):
+    """Mean squared distance of vectors along axis 1, both scaled to length 1 (zero stays zero).
+
+    |a/|a| - b/|b||^2 is 2 - 2 cos, whose gradient needs three numbers per pixel and two passes over
+    the maps. Left to autograd it takes 15: a tenth of a training step on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, found: Tensor, target: Tensor) -> Tensor:
+        wide = torch.promote_types(found.dtype, torch.float32)
+        products = (found * found, target * target, found * target)
+        one, two, both = (x.sum(1, keepdim=True).to(wide) for x in products)  # (b, 1, h, w)
+        one, two = (torch.where(square > 1e-24, square.rsqrt(), 0) for square in (one, two))
+        cosine = both * one * two
+        ctx.save_for_backward(found, target, one, two, cosine)
+        return ((one > 0).to(wide) + (two > 0).to(wide) - 2 * cosine).mean()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        found, target, one, two, cosine = ctx.saved_tensors
+        scale = 2 * grads[0] / cosine.numel()
+        own = (scale * cosine * one.square()).to(found.dtype)
+        other = (-scale * one * two).to(found.dtype)
+        return torch.addcmul(found * own, target, other), None
 
 
 def gram(features: Tensor) -> Tensor:
