@@ -30,6 +30,7 @@ def fill(
     lossless: bool = False,
     skip_existing: bool = False,
     seed: int = 0,
+    refine: bool = True,
     engine: Literal["here", "ray"] = "here",
     workers: int | None = None,
 ) -> None:
@@ -60,6 +61,8 @@ def fill(
         lossless: Write PNG (or TIFF) where the picture's own format loses.
         skip_existing: In a folder, leave out pictures whose output is already there.
         seed: For networks that draw random numbers; the same seed gives the same bytes.
+        refine: Copy the finest grain of the fill from like places of the picture;
+            --no-refine leaves the network's own.
         engine: here, or ray: a folder is shared out to the Ray cluster at RAY_ADDRESS, or to
             workers on this machine; needs pip install "retouch[ray]".
         workers: Workers on the cluster; default: one for each GPU, else for each processor.
@@ -77,7 +80,7 @@ def fill(
         print(f"retouch: {problem}", file=sys.stderr)
     failed = list(problems)
     if jobs:
-        options = FillOptions(dilate=dilate, feather=feather, seed=seed)
+        options = FillOptions(dilate=dilate, feather=feather, seed=seed, refine=refine)
         if engine == "ray":
             from retouch.pipeline.cluster import Task, fill_on_ray
             from retouch.weights import named

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from retouch import models
 from retouch.pictures import Picture, PictureError
-from retouch.pipeline import blocks, compositing, detail, devices, door, sizes, tiles
+from retouch.pipeline import blocks, compositing, detail, devices, door, exemplar, sizes, tiles
 from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.devices import OptionError, Precision
 from retouch.pipeline.door import AnyMask, AnyPicture
@@ -34,6 +34,8 @@ class FillOptions:
     """Fade the fill in over the outermost pixels of the widened hole [px], at most `dilate`."""
     seed: int = 0
     """For networks that draw random numbers."""
+    refine: bool = True
+    """Copy the finest grain of a fill made at full size from like places of the picture."""
 
     def __post_init__(self) -> None:
         for name in ("dilate", "feather"):
@@ -102,6 +104,7 @@ class Inpainter:
         dilate: int = 0,
         feather: int = 0,
         seed: int = 0,
+        refine: bool = True,
         labels: NDArray[np.uint8] | None = None,
     ) -> Any:
         """Fill the holes of a picture in any form; the result has the form of what was given.
@@ -112,19 +115,19 @@ class Inpainter:
             dilate: Widen the holes first [px]; 3 to 5 helps when an object is removed.
             feather: Fade the fill in over the outermost pixels of the widened hole [px].
             seed: For networks that draw random numbers.
+            refine: Copy the finest grain of the fill from like places of the picture.
             labels: (h, w) label map for networks that take one.
 
         Returns:
             The filled picture; for a file a `Picture`, which `retouch.pictures.write` saves with
-            the
-            file's own format and metadata.
+            the file's own format and metadata.
 
         Raises:
             PictureError: If picture or mask cannot be read, or they differ in size.
             OptionError: If an option is out of range.
         """
         opened, back = door.open_picture(picture)
-        options = FillOptions(dilate=dilate, feather=feather, seed=seed)
+        options = FillOptions(dilate=dilate, feather=feather, seed=seed, refine=refine)
         return back(self.fill_picture(opened, door.open_mask(mask), options, labels=labels))
 
     def fill_picture(
@@ -141,7 +144,7 @@ class Inpainter:
         Args:
             picture: Any size; see `retouch.pictures`.
             mask: (h, w) bool, True = hole.
-            options: Widening, feathering, seed.
+            options: Widening, feathering, seed, refinement.
             labels: (h, w) label map for networks that take one.
             consume: The fill may be written into the given arrays, which saves a copy of each;
                 picture and mask must not be used afterwards.
@@ -195,27 +198,35 @@ class Inpainter:
             return picture
         if crop.height * crop.width > blocks.LARGEST:
             view = blocks.View(picture, crop)
-            fill = self._predict_boxes(view, unknown, labels)
+            fill = self._predict_boxes(view, unknown, labels, refine=options.refine)
             picture = blocks.put(fill, view, unknown, inner, options.feather, copy=copy)
         else:
             own = np.zeros((crop.height, crop.width), bool)
             own[inner.slices] = unknown[inner.slices]
             samples = picture.crop(crop.top, crop.left, crop.height, crop.width)
             image = samples.astype(np.float32) / np.float32(picture.white)
-            fill = self.predict(image, unknown, labels)
+            fill = self.predict(image, unknown, labels, refine=options.refine)
             fill = compositing.match_rim(fill, image, unknown)
             fill = compositing.feather(fill, image, unknown, options.feather)
             picture = picture.replace(fill, own, top=crop.top, left=crop.left, copy=copy)
         pending[group.holes.slices] = False
         return picture
 
-    def predict(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None = None) -> Pixels:
+    def predict(
+        self,
+        image: Pixels,
+        mask: Mask,
+        labels: NDArray[np.uint8] | None = None,
+        *,
+        refine: bool = False,
+    ) -> Pixels:
         """Fill one crop: at its own size if the network can, else smaller with detail added.
 
         Args:
             image: (h, w, 3) in [0, 1]; what is under the mask is ignored.
             mask: (h, w) True = hole.
             labels: (h, w) label map, or None.
+            refine: Exchange the finest band of a fill at full size, see `exemplar`.
 
         Returns:
             (h, w, 3) in [0, 1]; only the hole is meant to be used.
@@ -223,7 +234,8 @@ class Inpainter:
         h, w = mask.shape
         scale = self._scale(mask)
         if scale == 1 and self.card.fixed_size is None:
-            return self._run(image, mask, labels)
+            fill = self._run(image, mask, labels)
+            return exemplar.refine(fill, image, mask) if refine else fill
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
         small, small_mask = sizes.shrink(image, mask, size)
         small_labels = None if labels is None else sizes.nearest(labels, size)
@@ -234,16 +246,19 @@ class Inpainter:
         return detail.transfer(composite, small_mask, image, mask)
 
     def _predict_boxes(
-        self, view: blocks.View, mask: Mask, labels: NDArray[np.uint8] | None
+        self, view: blocks.View, mask: Mask, labels: NDArray[np.uint8] | None, *, refine: bool
     ) -> Callable[[Box], Pixels]:
-        """Do what `predict` does, but box by box as they are asked for."""
+        """Do what `predict` does, but box by box as they are asked for; each is refined alone."""
         h, w = mask.shape
         card, scale = self.card, self._scale(mask)
         if scale == 1 and card.tileable and max(h, w) > tiles.LARGEST:
             run = torch.inference_mode()(self._run_whole)
-            return tiles.Tiles(run, view, mask, card.context, card.multiple_of).piece
+            piece = tiles.Tiles(run, view, mask, card.context, card.multiple_of).piece
+            if not refine:
+                return piece
+            return lambda box: exemplar.refine(piece(box), view(box), mask[box.slices])
         if scale == 1:
-            whole = self.predict(view(Box(0, 0, h, w)), mask, labels)
+            whole = self.predict(view(Box(0, 0, h, w)), mask, labels, refine=refine)
             return lambda box: whole[box.slices]
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
         small, small_mask = sizes.shrink_bands(view, mask, size)

@@ -18,6 +18,7 @@ def fill(
     dilate: int = 0,
     feather: int = 0,
     seed: int = 0,
+    refine: bool = True,
 ) -> Any:
     """Fill the holes of a picture; the network stays loaded for the next call.
 
@@ -29,18 +30,18 @@ def fill(
         dilate: Widen the holes first [px]; 3 to 5 helps when an object is removed.
         feather: Fade the fill in over the outermost pixels of the widened hole [px].
         seed: For networks that draw random numbers.
+        refine: Copy the finest grain of the fill from like places of the picture.
 
     Returns:
         The filled picture in the form that was given; for a file a `Picture`: `.save(path)` writes
-        it
-        with the file's own format and metadata.
+        it with the file's own format and metadata.
 
     Raises:
         PictureError: If picture or mask cannot be read, or they differ in size.
         WeightsError: If there are no such weights.
     """
     inpainter = _loaded(network, device)
-    return inpainter.fill(picture, mask, dilate=dilate, feather=feather, seed=seed)
+    return inpainter.fill(picture, mask, dilate=dilate, feather=feather, seed=seed, refine=refine)
 
 
 @lru_cache(maxsize=2)

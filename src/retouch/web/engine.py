@@ -130,7 +130,7 @@ class Engine:
             side = inpainter.card.fixed_size or max(64, inpainter.card.min_size)
             hole = np.zeros((side, side), bool)
             hole[side // 3 : side // 2, side // 3 : side // 2] = True
-            inpainter.predict(np.full((side, side, 3), 0.5, np.float32), hole)
+            inpainter.predict(np.full((side, side, 3), 0.5, np.float32), hole, refine=True)
 
     def inpainter(self, name: str | None) -> Inpainter:
         """Load a network, or take it from those that are loaded.
