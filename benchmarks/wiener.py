@@ -26,7 +26,7 @@ RATIOS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 def blurred(places: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield held-out photos, what shake made of them, and its kernel."""
     _, held = sources.split(sources.entries(places), part=0)
-    config = BlurConfig()
+    config = BlurConfig(gamma=(2.2, 2.2))
     chosen = [entry for entry in held if not entry.key.startswith("bsds")]
     for number, entry in enumerate(chosen[:: max(1, len(chosen) // PHOTOS)][:PHOTOS]):
         sharp = sources.decode(entry)

@@ -63,7 +63,7 @@ def kernel(path: np.ndarray) -> np.ndarray:
 
 
 def shaken(rng: Generator, picture: np.ndarray, config: BlurConfig) -> np.ndarray:
-    """Blur a picture along a random trajectory, in linear light, and add noise.
+    """Blur a picture along a random trajectory, in linear light or near it, and add noise.
 
     Args:
         rng: Source of randomness.
@@ -74,10 +74,11 @@ def shaken(rng: Generator, picture: np.ndarray, config: BlurConfig) -> np.ndarra
         uint8 RGB (h, w, 3).
     """
     drawn = kernel(trajectory(rng, rng.uniform(*config.extent)))
-    linear = (picture.astype(np.float32) / 255) ** config.gamma
+    gamma = rng.uniform(*config.gamma)
+    linear = (picture.astype(np.float32) / 255) ** gamma
     # filter2D correlates: the kernel is turned to convolve.
     turned = np.ascontiguousarray(drawn[::-1, ::-1])
     soft = cv2.filter2D(linear, -1, turned, borderType=cv2.BORDER_REFLECT_101)
-    soft = np.clip(soft, 0, 1) ** (1 / config.gamma)
+    soft = np.clip(soft, 0, 1) ** (1 / gamma)
     noise = rng.normal(0, rng.uniform(*config.noise), picture.shape)
     return np.clip(np.round((soft + noise) * 255), 0, 255).astype(np.uint8)

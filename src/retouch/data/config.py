@@ -31,16 +31,17 @@ class BlurConfig:
     """Least and greatest length of the trajectory's bounding box [px]."""
     noise: tuple[float, float] = (0.0, 0.01)
     """Least and greatest standard deviation of the noise, on [0, 1]."""
-    gamma: float = 2.2
-    """Pictures are blurred in linear light: value ** gamma; 1 blurs the stored values."""
+    gamma: tuple[float, float] = (1.0, 2.2)
+    """Least and greatest gamma: pictures are blurred as value ** gamma. 2.2 is linear light of
+    photos as they are stored, 1 the stored values, as in pictures that are linear already."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.extent[0] <= self.extent[1]:
             raise ValueError(f"extent must be 1 <= low <= high, got {list(self.extent)}")
         if not 0 <= self.noise[0] <= self.noise[1]:
             raise ValueError(f"noise must be 0 <= low <= high, got {list(self.noise)}")
-        if self.gamma <= 0:
-            raise ValueError(f"gamma must be positive, got {self.gamma}")
+        if not 0 < self.gamma[0] <= self.gamma[1]:
+            raise ValueError(f"gamma must be 0 < low <= high, got {list(self.gamma)}")
 
 
 @dataclass(frozen=True, kw_only=True)
