@@ -7,7 +7,7 @@ the store holds MobileSAM). Medians of wall time; in brackets of processor time,
 which says more on a machine that others use too.
 
     python benchmarks/answering.py
-    python benchmarks/answering.py --semantic semantic-faces-small     # weights of the store
+    python benchmarks/answering.py --semantic semantic-faces     # weights of the store
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ operation that made it. Around them: waiting for data and bringing it to the dev
 arithmetic forward and backward, Adam, clipping, the moving average, Python.
 
     python benchmarks/training_step.py recipes/default.toml
-    python benchmarks/training_step.py recipes/isnet-small.toml -s 'data.pictures=["x.tar"]'
+    python benchmarks/training_step.py recipes/isnet-scenes.toml -s 'data.pictures=["x.tar"]'
 """
 
 import argparse

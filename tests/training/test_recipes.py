@@ -32,7 +32,7 @@ def reduced(config: TrainConfig, pictures: Path, masks: Path) -> TrainConfig:
     if config.network == "semnet":
         model |= {"channels": 4}
     # ESPA fits 256 px only: one recipe keeps it.
-    if config.network == "semantic" and config.name != "semantic-faces-small":
+    if config.network == "semantic" and config.name != "semantic-faces":
         model["espa"] = False
     if config.network == "semantic" and not config.model.get("guided", True):
         model["segmenter"] = ""
