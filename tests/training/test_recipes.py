@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from retouch import recipe
+from retouch import models, recipe
 from retouch.training import building
 from retouch.training.config import TrainConfig
 from retouch.training.loop import Run
@@ -88,7 +88,8 @@ def test_every_recipe_names_what_its_classes_know(path: Path):
     recipe.structure(dict(config.model), card.config, where=str(path))
     with torch.device("meta"):
         objective = building.objective(replace(config, features=None))
-    assert set(objective.config.weights) <= set(card.objective_config().weights)  # pyright: ignore
+    teacher = models.card(config.objective_of) if config.objective_of else card
+    assert set(objective.config.weights) <= set(teacher.objective_config().weights)  # pyright: ignore
     assert config.name.startswith(config.network)
 
 
