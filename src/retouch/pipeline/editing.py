@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retouch.pictures import Picture, PictureError
-from retouch.pipeline import compositing, detail, devices
+from retouch.pipeline import compositing, detail, devices, exemplar
 from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.holes import Box, Mask, groups
 from retouch.pipeline.inpainter import (
@@ -199,6 +199,8 @@ class EditingSession:
         if part.small_mask.shape != part.mask.shape:
             composite = np.where(part.small_mask[..., None], fill, part.small)
             fill = detail.transfer(composite, part.small_mask, part.image, part.mask)
+        elif self._options.refine:
+            fill = exemplar.refine(fill, part.image, part.mask)
         fill = compositing.match_rim(fill, part.image, part.mask)
         return compositing.feather(fill, part.image, part.mask, self._options.feather)
 

@@ -233,7 +233,7 @@ class Inpainter:
         """
         h, w = mask.shape
         scale = self._scale(mask)
-        if scale == 1 and self.card.fixed_size is None:
+        if scale == 1:
             fill = self._run(image, mask, labels)
             return exemplar.refine(fill, image, mask) if refine else fill
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
@@ -241,8 +241,6 @@ class Inpainter:
         small_labels = None if labels is None else sizes.nearest(labels, size)
         fill = self._run(small, small_mask, small_labels)
         composite = np.where(small_mask[..., None], fill, small)
-        if scale == 1:
-            return fill
         return detail.transfer(composite, small_mask, image, mask)
 
     def _predict_boxes(
