@@ -185,20 +185,23 @@ def _match(small: Pixels, sources: np.ndarray, targets: np.ndarray) -> np.ndarra
     sides = (pad, pad + _CELL, pad, pad + _CELL)
     padded = np.asarray(cv2.copyMakeBorder(small, *sides, cv2.BORDER_REFLECT_101), np.float32)
     known = _patches(padded, sources)
-    lengths = (known**2).sum(axis=1)
+    lengths = np.einsum("ij,ij->i", known, known)[:, None]
+    known = np.concatenate([known * -2, lengths], axis=1)  # |a - b|^2 without |a|^2, in one product
     chosen = np.empty((len(targets), 2), int)
     for start in range(0, len(targets), 1024):
         block = _patches(padded, targets[start : start + 1024])
-        distance = lengths[None] - 2 * block @ known.T
-        chosen[start : start + 1024] = sources[distance.argmin(axis=1)]
+        block = np.concatenate([block, np.ones_like(block[:, :1])], axis=1)
+        chosen[start : start + 1024] = sources[(block @ known.T).argmin(axis=1)]
     return chosen
 
 
 def _patches(padded: Pixels, corners: np.ndarray) -> np.ndarray:
     """Patches round cells as rows (n, patch*patch*3), their mean counting less than their form."""
-    offsets = np.arange(_PATCH)
-    rows = corners[:, 0, None, None] + offsets[:, None]
-    columns = corners[:, 1, None, None] + offsets
-    found = padded[rows, columns]  # (n, patch, patch, 3)
-    mean = found.mean(axis=(1, 2), keepdims=True)
-    return (found - 0.5 * mean).reshape(len(corners), -1)
+    down, across, _ = padded.strides
+    count = (padded.shape[0] - _PATCH + 1, padded.shape[1] - _PATCH + 1)
+    windows = np.lib.stride_tricks.as_strided(  # rows of a patch lie in memory as they are
+        padded, (*count, _PATCH, _PATCH * 3), (down, across, down, 4), writeable=False
+    )
+    found = windows[corners[:, 0], corners[:, 1]].reshape(len(corners), -1)
+    to_mean = np.tile(np.eye(3, dtype=np.float32), (_PATCH**2, _PATCH**2)) / _PATCH**2
+    return found - 0.5 * (found @ to_mean)
