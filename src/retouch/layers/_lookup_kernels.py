@@ -17,9 +17,9 @@ def _look_up(x, table, y):
         y[i] = table[x[i]]
 
 
-def look_up(x: Tensor, table: Tensor) -> Tensor:
+def look_up(x: Tensor, table: Tensor, *, inplace: bool = False) -> Tensor:
     """Replace each number of a dense bf16 tensor by the table's entry for its bits."""
-    y = torch.empty_like(x)
+    y = x if inplace else torch.empty_like(x)
     source, target = (_flat(tensor) for tensor in (x, y))
     entries = _flat(table)
     run(

@@ -21,6 +21,8 @@ __all__ = ["Lookup"]
 _TABLED: dict[Any, Callable[..., Tensor]] = {
     torch.tanh: torch.tanh,
     Tensor.tanh: torch.tanh,
+    torch.tanh_: torch.tanh,
+    Tensor.tanh_: torch.tanh,
     functional.elu: functional.elu,
 }
 
@@ -40,11 +42,14 @@ class Lookup(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         plain = _TABLED.get(func)
-        if plain is None or not _suits(args[0]) or kwargs.get("inplace"):
+        if plain is None or not _suits(args[0]):
             return func(*args, **kwargs)
         from retouch.layers._lookup_kernels import look_up
 
-        return look_up(args[0], _table(plain, args[1:], tuple(kwargs.items())))
+        options = {key: value for key, value in kwargs.items() if key != "inplace"}
+        inplace = func in (torch.tanh_, Tensor.tanh_) or bool(kwargs.get("inplace"))
+        table = _table(plain, args[1:], tuple(options.items()))
+        return look_up(args[0], table, inplace=inplace)
 
 
 def _suits(x: Tensor) -> bool:

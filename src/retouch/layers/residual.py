@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retouch.layers.normalization import instance_norm
+from retouch.layers.padding import mirrored
 
 
 class DilatedResidualBlock(nn.Module):
@@ -20,13 +21,8 @@ class DilatedResidualBlock(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = F.relu(_normalised(self.first(_padded(x, 2))))
-        return x + _normalised(self.second(_padded(inner, 1)))
-
-
-def _padded(x: Tensor, size: int) -> Tensor:
-    mode = "reflect" if min(x.shape[-2:]) > size else "replicate"
-    return F.pad(x, (size,) * 4, mode=mode)
+        inner = F.relu(_normalised(self.first(mirrored(x, 2))), inplace=True)
+        return x + _normalised(self.second(mirrored(inner, 1)))
 
 
 def _normalised(x: Tensor) -> Tensor:

@@ -12,12 +12,13 @@ In a state dict a layer has `weight`, `u` and `v`; official files call them `wei
 
 import copy
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from retouch.layers.padding import without_autocast
 
 __all__ = [
     "SpectralConv2d",
@@ -71,7 +72,7 @@ class SpectralConv2d(nn.Conv2d):
     def unit_weight(self) -> Tensor:
         """Return the kernel divided by sigma; in training mode after one power iteration."""
         wide = torch.promote_types(self.weight.dtype, torch.float32)
-        with _without_autocast(self.weight.device.type):
+        with without_autocast(self.weight.device.type):  # CUDA's runs `mv` in half precision
             matrix = self.weight.flatten(1).to(wide)
             u, v = self.u.to(wide), self.v.to(wide)
             if self.training:
@@ -152,14 +153,6 @@ def to_official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _iterate(matrix: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     v = F.normalize(torch.mv(matrix.t(), u), dim=0, eps=_EPSILON)
     return F.normalize(torch.mv(matrix, v), dim=0, eps=_EPSILON), v
-
-
-def _without_autocast(device: str) -> AbstractContextManager[object]:
-    # CUDA's autocast would run `mv` in half precision. Entered only where needed, so that exporters
-    # never meet it.
-    if torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
 
 
 def _plain(layer: SpectralConv2d) -> nn.Conv2d:

@@ -26,6 +26,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from retouch.data.batch import Batch
+from retouch.layers.strips import add_in_strips, in_strips
 from retouch.losses.perceptual import perceptual_terms
 from retouch.losses.reconstruction import masked_l1
 from retouch.models._card import Card
@@ -62,7 +63,10 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(functional.gelu(self.first(functional.gelu(x))))
+        return add_in_strips(self._change, x, halo=self.first.dilation[0] + 1)
+
+    def _change(self, x: Tensor) -> Tensor:
+        return self.second(functional.gelu(self.first(functional.gelu(x))))
 
 
 class Up(nn.Module):
@@ -74,6 +78,9 @@ class Up(nn.Module):
         self.merge = nn.Conv2d(2 * out, out, 1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return in_strips(self._merged, x, skip, halo=0, scale=2)
+
+    def _merged(self, x: Tensor, skip: Tensor) -> Tensor:
         x = functional.pixel_shuffle(self.expand(x), 2)  # (b, out, 2h, 2w)
         return self.merge(torch.cat([x, skip], dim=1))
 
@@ -108,17 +115,27 @@ class DilatedUNet(nn.Module):
         Returns:
             (b, 3, h, w) RGB in [0, 1].
         """
-        known = torch.where(mask > 0, 0, image * 2 - 1)
-        seen = torch.cat([known, mask], dim=1)  # (b, 4, h, w)
-        x = self.stem(functional.pixel_unshuffle(seen, 2))  # (b, c1, h/2, w/2)
-        half = self.half_in(x)
+        half = in_strips(self._entered, image, mask, halo=2, scale=0.5)
+        half = self.half_in(half)  # (b, c1, h/2, w/2)
         quarter = self.quarter_in(self.down_quarter(half))  # (b, c2, h/4, w/4)
         x = self.eighth(self.down_eighth(quarter))  # (b, c3, h/8, w/8)
         x = self.quarter_out(self.up_quarter(x, quarter))
         x = self.half_out(self.up_half(x, half))
+        return in_strips(self._finished, x, image, mask, halo=2, scale=2)
+
+    def _entered(self, image: Tensor, mask: Tensor) -> Tensor:
+        return self.stem(functional.pixel_unshuffle(_seen(image, mask), 2))
+
+    def _finished(self, x: Tensor, image: Tensor, mask: Tensor) -> Tensor:
         x = functional.pixel_shuffle(self.expand(functional.gelu(x)), 2)  # (b, 16, h, w)
-        x = self.finish(torch.cat([functional.gelu(x), seen.to(x.dtype)], dim=1))
+        seen = _seen(image, mask).to(x.dtype)
+        x = self.finish(torch.cat([functional.gelu(x), seen], dim=1))
         return (torch.tanh(x.to(image.dtype)) + 1) / 2
+
+
+def _seen(image: Tensor, mask: Tensor) -> Tensor:
+    """Known pixels in [-1, 1], 0 in the hole, and the mask: (b, 4, h, w)."""
+    return torch.cat([torch.where(mask > 0, 0, image * 2 - 1), mask], dim=1)
 
 
 def _blocks(channels: int, dilations: tuple[int, ...]) -> nn.Sequential:

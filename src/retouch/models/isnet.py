@@ -5,13 +5,11 @@ github.com/GuardSkill/Large-Scale-Feature-Inpainting @ 49b9b0b (CC BY-NC 4.0).
 
 Differences from the paper and the reference:
   - the mask is 1 in the hole (theirs is 0 there); values under it are replaced by 0 here;
-  - the vectors of the spectral norm are settled when a network is made: the reference starts from
-    random ones, and its fresh network gives garbage in evaluation mode;
+  - the spectral norm's vectors are settled at once: the reference's fresh network gives garbage;
   - the hinge loss of real pictures lacks the reference's additive constant 1 (same gradient);
-  - the default adversarial loss is the reference's nsgan; the paper says hinge. The critic sees the
-    whole raw output, as in the reference; Eq. 3 shows it the hole only;
-  - feature matching runs the critic on the real picture once more, hence four power iterations of
-    the critic per step, not three;
+  - the default adversarial loss is the reference's nsgan (paper: hinge); the critic sees the whole
+    raw output, as in the reference (Eq. 3: the hole only);
+  - feature matching runs the critic once more: four power iterations of it per step, not three;
   - in the ablation `base` the last stage computes no deep output, because nothing reads it. The
     reference has 7,464,960 parameters there, which the paper counts.
 """
@@ -28,8 +26,10 @@ from torch import Tensor, nn
 
 from retouch.critics import PatchCritic, frozen
 from retouch.data.batch import Batch
+from retouch.layers.frugal import Tanh
 from retouch.layers.residual import DilatedResidualBlock
 from retouch.layers.spectral import SpectralConv2d, settle_spectral, to_official_keys
+from retouch.layers.strips import add_in_strips, in_strips
 from retouch.losses.adversarial import Kind, critic_loss, generator_loss
 from retouch.losses.perceptual import CONTENT_LAYERS, STYLE_LAYERS, perceptual_terms
 from retouch.losses.reconstruction import l1_per_share
@@ -74,7 +74,10 @@ class ResidualBlock(nn.Module):
         self.second = SpectralConv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(x + self.second(self.act(self.first(x))))
+        return add_in_strips(self._change, x, halo=self.first.dilation[0] + 1, after=self.act)
+
+    def _change(self, x: Tensor) -> Tensor:
+        return self.second(self.act(self.first(x)))
 
 
 class Stem(nn.Module):
@@ -88,13 +91,13 @@ class Stem(nn.Module):
         self.skip = nn.Conv2d(3, width, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.skip(x) + self.second(self.act(self.first(x))))
+        return self.act(self.second(self.act(self.first(x))).add_(self.skip(x)))
 
 
 def _sub_pixel(channels: int) -> nn.Sequential:
     """Twice the size at half the channels."""
     conv = SpectralConv2d(channels, 2 * channels, 3, padding=1)
-    return nn.Sequential(conv, nn.PixelShuffle(2), nn.Tanh())
+    return nn.Sequential(conv, nn.PixelShuffle(2), Tanh())
 
 
 def _halve(channels: int, act: nn.Module) -> nn.Sequential:
@@ -118,7 +121,7 @@ class Stage(nn.Module):
         self, index: int, width: int, blocks: int, *, deep_out: int, variant: Variant
     ) -> None:
         super().__init__()
-        self.act = act = nn.Tanh() if variant == "full" else nn.LeakyReLU(0.2)
+        self.act = act = Tanh() if variant == "full" else nn.LeakyReLU(0.2)
         widths = [width * 2**i for i in range(index + 1)]  # from the fine stream down to the deep
         deep = widths[-1] if index else 0
         self.fine = nn.Sequential(*(ResidualBlock(width, 1, act) for _ in range(blocks)))
@@ -139,8 +142,7 @@ class Stage(nn.Module):
             self.merge_deep = SpectralConv2d(2 * widths[-1] + 2 * deep, deep_out, 3, padding=1)
 
     def forward(self, fine: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
-        """Map fine (b, c, h, w) and deep (b, c', h/2^index, w/2^index), which stage 0 ignores."""
-        fine = self.fine(fine)
+        """Map `self.fine(...)` and deep (b, c', h/2^index, w/2^index), which stage 0 ignores."""
         to_fine, to_deep = [fine], []
         if self.merge_deep is not None:
             to_deep.append(self.fine_to_deep(fine))
@@ -151,7 +153,8 @@ class Stage(nn.Module):
                 to_deep.append(self.deep_to_deep(deep))
         if self.merge_deep is not None:
             deep = self.act(self.merge_deep(torch.cat(to_deep, dim=1)))
-        return self.act(self.merge_fine(torch.cat(to_fine, dim=1))), deep
+        fused = in_strips(lambda *x: self.merge_fine(torch.cat(x, dim=1)), *to_fine, halo=1)
+        return self.act(fused), deep
 
 
 class TwoStreams(nn.Module):
@@ -161,7 +164,7 @@ class TwoStreams(nn.Module):
         super().__init__()
         full = variant == "full"
         last = {"full": 16 * width, "base": 0, "base-ff": 8 * width, "unet": 0}[variant]
-        self.stem = Stem(width, nn.Tanh() if full else nn.LeakyReLU(0.2))
+        self.stem = Stem(width, Tanh() if full else nn.LeakyReLU(0.2))
         self.stages = nn.ModuleList(
             Stage(index, width, blocks, deep_out=deep_out, variant=variant)
             for index, deep_out in enumerate((2 * width, 4 * width, 8 * width, last))
@@ -171,7 +174,7 @@ class TwoStreams(nn.Module):
             self.up = nn.Sequential(*(_sub_pixel(width * 2**i) for i in (4, 3, 2, 1)))
             self.head: nn.Module = nn.Sequential(
                 SpectralConv2d(2 * width, width, 7, padding=3, bias=True),
-                nn.Tanh(),
+                Tanh(),
                 SpectralConv2d(width, 3, 3, padding=1, bias=True),
             )
         elif variant == "base-ff":
@@ -185,12 +188,11 @@ class TwoStreams(nn.Module):
             self.head = nn.Conv2d(width, 3, 1)
 
     def forward(self, known: Tensor) -> Tensor:
-        fine = deep = self.stem(known)
+        fine = deep = in_strips(self.stem, known, halo=2)
         for stage in self.stages:
-            fine, deep = stage(fine, deep)
-        if self.up is not None:
-            fine = torch.cat([fine, self.up(deep)], dim=1)
-        return self.head(fine)
+            fine, deep = stage(stage.fine(fine), deep)
+        parts = (fine,) if self.up is None else (fine, self.up(deep))
+        return in_strips(lambda *x: self.head(torch.cat(x, dim=1)), *parts, halo=4)
 
 
 class UNetLike(nn.Module):

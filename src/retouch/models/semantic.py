@@ -29,10 +29,7 @@ from torch.nn import functional
 
 from retouch.layers.normalization import instance_norm
 from retouch.models._card import Card, Official
-from retouch.models._semantic_objective import (
-    SemanticObjective,
-    SemanticObjectiveConfig,
-)
+from retouch.models._semantic_objective import SemanticObjective, SemanticObjectiveConfig
 from retouch.segmentation.guest import Untrained, WithSegmenter
 from retouch.segmentation.labels import label_set
 
@@ -103,7 +100,7 @@ class Conv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.elu(self.conv(x))
+        return functional.elu(self.conv(x), inplace=True)
 
 
 class Autoencoder(nn.Module):
@@ -174,8 +171,10 @@ class SPADE(nn.Module):
             nn.init.zeros_(conv.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
-        hidden = functional.relu(self.shared(guide))
-        return instance_norm(x) * (1 + self.scale(hidden)) + self.shift(hidden)
+        hidden = functional.relu(self.shared(guide), inplace=True)
+        scale, shift = self.scale(hidden).add_(1), self.shift(hidden)
+        del hidden
+        return shift.addcmul_(instance_norm(x), scale)
 
 
 class SPADEBlock(nn.Module):
@@ -193,8 +192,8 @@ class SPADEBlock(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if changes else None
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
-        y = self.conv1(functional.leaky_relu(self.norm1(x, guide), 0.2))
-        y = self.conv2(functional.leaky_relu(self.norm2(y, guide), 0.2))
+        y = self.conv1(functional.leaky_relu(self.norm1(x, guide), 0.2, inplace=True))
+        y = self.conv2(functional.leaky_relu(self.norm2(y, guide), 0.2, inplace=True))
         if self.norm is not None and self.shortcut is not None:
             x = self.shortcut(self.norm(x, guide))
         return x + y

@@ -25,6 +25,7 @@ from retouch.data.batch import Batch
 from retouch.data.edges import edges, sobel
 from retouch.layers.attention import attend, attend_patches
 from retouch.layers.normalization import InstanceNorm2d
+from retouch.layers.padding import mirrored
 from retouch.layers.spectral import SpectralConv2d
 from retouch.losses import structure as losses
 from retouch.losses.adversarial import Kind, critic_loss, generator_loss
@@ -79,15 +80,14 @@ class Unit(nn.Module):
         dilation: int = 1,
     ) -> None:
         super().__init__()
-        margin = dilation * (kernel - 1) // 2
-        mode = "reflect" if margin else "zeros"  # even a margin of 0 would be a copy
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, margin, dilation, padding_mode=mode)
+        self.margin = dilation * (kernel - 1) // 2
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, dilation=dilation)
         self.norm = InstanceNorm2d(outputs, eps=1e-6, affine=True)
         self.activation = activation or nn.Identity()
         _start(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.norm(self.conv(x)))
+        return self.activation(self.norm(self.conv(mirrored(x, self.margin))))
 
 
 class Up(nn.Module):
@@ -140,7 +140,7 @@ class PooledAttention(nn.Module):
         value = functional.max_pool2d(self.value(small), 2)
         query = self.query(small)  # (b, c/16, h/2, w/2)
         found = attend(query.flatten(2), key.flatten(2), value.flatten(2))
-        return x + self.gamma.to(x.dtype) * self.up(found.reshape(query.shape))
+        return torch.addcmul(x, self.gamma.to(x.dtype), self.up(found.reshape(query.shape)))
 
 
 class PatchAttention(nn.Module):
@@ -174,11 +174,10 @@ class Level(nn.Module):
         self.gradient = Unit(channels, 6, 1)
         self.image = Unit(channels, 3, 1, nn.Tanh())
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features and structure features (b, c, ...), picture in [0, 1], gradients."""
-        x = self.attention(x)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Structure features (b, c, ...) of what was attended to, picture in [0, 1], gradients."""
         structure = self.embed(x)
-        return x, structure, (self.image(structure) + 1) / 2, self.gradient(structure)
+        return structure, (self.image(structure) + 1) / 2, self.gradient(structure)
 
 
 class Structure(nn.Module):
@@ -228,12 +227,14 @@ class Structure(nn.Module):
         images: list[Tensor] = []
         gradients: list[Tensor] = []
         for index, level in enumerate(self.levels):
-            x, structure, picture, slopes = level(x)
+            x = level.attention(x)
+            structure, picture, slopes = level(x)
             images.append(picture)
             gradients.append(slopes)
             if index < len(self.ups):
-                joined = torch.cat([x, structure], dim=1) if self.config.embedding else x
-                x = self.ups[index](joined)  # twice the size, half the channels
+                x = torch.cat([x, structure], dim=1) if self.config.embedding else x
+                del structure  # maps that nothing reads any more are let go of
+                x = self.ups[index](x)  # twice the size, half the channels
         return StructureOutputs(images=tuple(images), gradients=tuple(gradients))
 
 

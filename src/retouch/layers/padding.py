@@ -1,0 +1,35 @@
+"""Padding that stays in the precision of its maps."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["mirrored", "without_autocast"]
+
+
+def mirrored(x: Tensor, margin: int) -> Tensor:
+    """Continue a map on all sides: mirrored, or its edge repeated where it is too small for that.
+
+    Autocast on a CPU pads in float32, which takes two copies of twice the size for the same result.
+
+    Args:
+        x: (b, c, h, w).
+        margin: [px]; 0 returns the map itself.
+
+    Returns:
+        (b, c, h + 2 * margin, w + 2 * margin).
+    """
+    if margin == 0:
+        return x
+    mode = "reflect" if min(x.shape[-2:]) > margin else "replicate"
+    with without_autocast(x.device.type):
+        return functional.pad(x, (margin,) * 4, mode=mode)
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """Context without autocast; entered only where it is on, so that exporters never meet it."""
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
