@@ -196,11 +196,11 @@ class EditingSession:
         """Bring a network's picture to its crop: cut, with detail, no step at the rim."""
         h, w = part.small_mask.shape
         fill = prediction[0, :, :h, :w].float().permute(1, 2, 0).clamp(0, 1).cpu().numpy()
+        if self._options.refine:
+            fill = exemplar.refine(fill, part.small, part.small_mask)
         if part.small_mask.shape != part.mask.shape:
             composite = np.where(part.small_mask[..., None], fill, part.small)
             fill = detail.transfer(composite, part.small_mask, part.image, part.mask)
-        elif self._options.refine:
-            fill = exemplar.refine(fill, part.image, part.mask)
         fill = compositing.match_rim(fill, part.image, part.mask)
         return compositing.feather(fill, part.image, part.mask, self._options.feather)
 

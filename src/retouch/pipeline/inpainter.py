@@ -35,7 +35,7 @@ class FillOptions:
     seed: int = 0
     """For networks that draw random numbers."""
     refine: bool = True
-    """Copy the finest grain of a fill made at full size from like places of the picture."""
+    """Copy the finest grain of a fill from like places of the picture."""
 
     def __post_init__(self) -> None:
         for name in ("dilate", "feather"):
@@ -226,22 +226,24 @@ class Inpainter:
             image: (h, w, 3) in [0, 1]; what is under the mask is ignored.
             mask: (h, w) True = hole.
             labels: (h, w) label map, or None.
-            refine: Exchange the finest band of a fill at full size, see `exemplar`.
+            refine: Exchange the finest band of what the network made, see `exemplar`.
 
         Returns:
             (h, w, 3) in [0, 1]; only the hole is meant to be used.
         """
         h, w = mask.shape
         scale = self._scale(mask)
+        seen, hole = image, mask
+        if scale > 1:
+            size = (max(1, round(h / scale)), max(1, round(w / scale)))
+            seen, hole = sizes.shrink(image, mask, size)
+            labels = None if labels is None else sizes.nearest(labels, size)
+        fill = self._run(seen, hole, labels)
+        if refine:
+            fill = exemplar.refine(fill, seen, hole)
         if scale == 1:
-            fill = self._run(image, mask, labels)
-            return exemplar.refine(fill, image, mask) if refine else fill
-        size = (max(1, round(h / scale)), max(1, round(w / scale)))
-        small, small_mask = sizes.shrink(image, mask, size)
-        small_labels = None if labels is None else sizes.nearest(labels, size)
-        fill = self._run(small, small_mask, small_labels)
-        composite = np.where(small_mask[..., None], fill, small)
-        return detail.transfer(composite, small_mask, image, mask)
+            return fill
+        return detail.transfer(np.where(hole[..., None], fill, seen), hole, image, mask)
 
     def _predict_boxes(
         self, view: blocks.View, mask: Mask, labels: NDArray[np.uint8] | None, *, refine: bool
@@ -261,6 +263,8 @@ class Inpainter:
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
         small, small_mask = sizes.shrink_bands(view, mask, size)
         fill = self._run(small, small_mask, None if labels is None else sizes.nearest(labels, size))
+        if refine:
+            fill = exemplar.refine(fill, small, small_mask)
         np.copyto(small, fill, where=small_mask[..., None])
         return detail.Detailed(small, small_mask, (h, w), view).piece
 
