@@ -133,10 +133,8 @@ def selective_scan(
     else:
         operands = [tensor.to(dtype) for tensor in operands]
     if kernels and states % 4 == 0:
-        y, _ = _scan_op(*operands, order, keep)
-    else:
-        y = _two_level([tensor.to(dtype) for tensor in operands], order)
-    return y.to(x.dtype)
+        return _scan_op(*operands, order, keep)[0].to(x.dtype)
+    return _two_level([tensor.to(dtype) for tensor in operands], order).to(x.dtype)
 
 
 def causal_conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
