@@ -190,7 +190,7 @@ class TwoStreams(nn.Module):
     def forward(self, known: Tensor) -> Tensor:
         fine = deep = in_strips(self.stem, known, halo=2)
         for stage in self.stages:
-            fine, deep = stage(stage.fine(fine), deep)
+            fine, deep = stage(cast(nn.Module, stage.fine)(fine), deep)
         parts = (fine,) if self.up is None else (fine, self.up(deep))
         return in_strips(lambda *x: self.head(torch.cat(x, dim=1)), *parts, halo=4)
 

@@ -14,7 +14,7 @@ Differences from the reference (reasons and the oddities kept: docs/networks/str
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -227,7 +227,7 @@ class Structure(nn.Module):
         images: list[Tensor] = []
         gradients: list[Tensor] = []
         for index, level in enumerate(self.levels):
-            x = level.attention(x)
+            x = cast(nn.Module, level.attention)(x)
             structure, picture, slopes = level(x)
             images.append(picture)
             gradients.append(slopes)
