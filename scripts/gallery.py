@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="folder of the demo photos")
     parser.add_argument("--only", nargs="*", help="names of weights")
     given = parser.parse_args()
-    names = given.only or list(named.available())
+    names = given.only or list(named.available("inpaint"))
     lines = [
         "# Gallery",
         "",

@@ -30,7 +30,9 @@ def main() -> None:
     source = dict(header.source or {})
     if given.note:
         source["note"] = given.note
-    header = dataclasses.replace(header, metrics=given.metrics, source=source)
+    header = dataclasses.replace(
+        header, name=given.target.stem, metrics=given.metrics, source=source
+    )
     files.save(given.target, header, half)
     files.load(given.target)
     print(f"{given.target}: {given.target.stat().st_size / 1e6:.1f} MB")

@@ -131,3 +131,15 @@ def test_strangers_are_named(store: Path, tmp_path: Path):
     with pytest.raises(files.WeightsError, match="does not exist"):
         importing.bring_in(tmp_path / "absent.pth")
     assert official.read(file).keys() == {"conv.weight"}
+
+
+def test_weights_are_listed_by_what_they_do(store: Path):
+    config = {"channels": 4, "blocks": [1, 1, 1, 1], "task": "deblur"}
+    network = models.build("semnet", **config)
+    header = files.Header(network="semnet", config=config, name="semnet-sharp")
+    files.save(store / "semnet-sharp.safetensors", header, network.state_dict())
+    assert "semnet-sharp" in named.available()
+    assert "semnet-sharp" in named.available("deblur")
+    assert "semnet-sharp" not in named.available("inpaint")
+    assert named.DEFAULT in named.available("inpaint")
+    assert named.DEFAULT not in named.available("deblur")

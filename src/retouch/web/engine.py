@@ -42,7 +42,7 @@ class Editing:
 
 def available(settings: Settings) -> dict[str, Path]:
     """List what clients may ask for, the default first."""
-    found = dict(named.available())
+    found = named.available("inpaint")
     if isinstance(settings.network, Path):
         return {settings.network.stem: settings.network, **found}
     if settings.network in found:

@@ -12,13 +12,19 @@ DEFAULT = "dilated-photos"
 """What fills if nobody asks for anything else."""
 
 
-def available() -> dict[str, Path]:
-    """List the weight files at hand that work on pictures, by name; segmenters are none."""
-    return {
-        name: path
-        for name, path in sorted(store.own().items())
-        if files.read_header(path).network in models.names()
-    }
+def available(task: str = "") -> dict[str, Path]:
+    """List the weight files at hand that work on pictures, by name; segmenters are none.
+
+    Args:
+        task: `inpaint` or `deblur`: only weights for that.
+    """
+    found: dict[str, Path] = {}
+    for name, path in sorted(store.own().items()):
+        header = files.read_header(path)
+        fits = task in ("", header.config.get("task", "inpaint"))
+        if header.network in models.names() and fits:
+            found[name] = path
+    return found
 
 
 def find(name: str) -> Path:
