@@ -1,5 +1,7 @@
 """The door: known pixels are sacred, results are repeatable, every form of picture is taken."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -242,3 +244,8 @@ def test_bad_options_say_what_is_allowed(local: Inpainter):
             np.ones((8, 8), bool),
             labels=np.zeros((8, 8), np.uint8),
         )
+
+
+def test_filling_does_not_wait_for_the_compiler():
+    code = "import sys, retouch.pipeline.inpainter; sys.exit('torch._dynamo' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

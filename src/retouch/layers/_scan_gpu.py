@@ -18,9 +18,12 @@ def takes(x: Tensor) -> bool:
     return x.device.type == "cuda" and x.dtype != torch.float64 and _triton_runs()
 
 
-@torch.compiler.assume_constant_result
 def _triton_runs() -> bool:
     return _triton_is_usable() and not torch.onnx.is_in_onnx_export()
+
+
+# All that torch.compiler.assume_constant_result does, without its import of torch._dynamo.
+vars(_triton_runs)["_dynamo_marked_constant"] = True
 
 
 @lru_cache

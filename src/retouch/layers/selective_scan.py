@@ -266,9 +266,12 @@ def numba_is_installed() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-@torch.compiler.assume_constant_result
 def _has_kernels() -> bool:
     return numba_is_installed() and not torch.onnx.is_in_onnx_export()
+
+
+# All that torch.compiler.assume_constant_result does, without its import of torch._dynamo.
+vars(_has_kernels)["_dynamo_marked_constant"] = True
 
 
 @torch.library.custom_op("retouch::selective_scan", mutates_args=())
