@@ -16,6 +16,7 @@ from torch import Tensor
 
 from retouch import models, segmentation
 from retouch.weights import files, importing, named, official, segmenters
+from retouch.weights import store as weight_store
 
 Wrap = Callable[[dict[str, Tensor]], Mapping[str, Any]]
 
@@ -143,3 +144,15 @@ def test_weights_are_listed_by_what_they_do(store: Path):
     assert "semnet-sharp" not in named.available("inpaint")
     assert named.DEFAULT in named.available("inpaint")
     assert named.DEFAULT not in named.available("deblur")
+
+
+def test_a_checkout_is_found_from_inside_it(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "checkout" / "weights"
+    folder.mkdir(parents=True)
+    (folder / "sharp.safetensors").touch()
+    monkeypatch.chdir(folder.parent)
+    assert "sharp" not in weight_store.own()
+    (folder / "manifest.json").write_text('{"weights": []}')
+    assert weight_store.own()["sharp"].samefile(folder / "sharp.safetensors")

@@ -37,7 +37,8 @@ class _UnitDistance(torch.autograd.Function):
     """Mean squared distance of vectors along axis 1, both scaled to length 1 (zero stays zero).
 
     |a/|a| - b/|b||^2 is 2 - 2 cos, whose gradient needs three numbers per pixel and two passes over
-    the maps. Left to autograd it takes 15: a tenth of a training step on a CPU.
+    the maps. Left to autograd it takes about 15: 169 ms instead of 58 for the three
+    maps of 16 pictures of 128 px (bf16, one core).
     """
 
     @staticmethod

@@ -84,12 +84,14 @@ def folder() -> Path:
 def own() -> dict[str, Path]:
     """List Retouch's own weight files at hand, by name.
 
-    They lie in the store, in the folder `weights` of a checkout, or inside the package; the first
-    that has a name wins.
+    They lie in the store, in the folder `weights` of a checkout (the one that this code belongs to,
+    or the present folder; it has a `manifest.json`), or inside the package; the first that has a
+    name wins.
     """
     inside = Path(__file__).parent / "data"
-    checkout = Path(__file__).parents[3]
-    delivered = (checkout / "weights",) if (checkout / "pyproject.toml").is_file() else ()
+    roots = (Path(), Path(__file__).parents[3])
+    checkouts = (root / "weights" for root in roots)
+    delivered = (place for place in checkouts if (place / "manifest.json").is_file())
     places = (inside, *delivered, folder())
     return {file.stem: file for place in places for file in sorted(place.glob("*.safetensors"))}
 
