@@ -14,6 +14,7 @@ from retouch.layers.spectral import (
     fold_spectral,
     from_official_keys,
     settle_spectral,
+    start_isometric,
     to_official_keys,
 )
 
@@ -47,6 +48,18 @@ def test_settled_kernel_has_unit_norm():
     settle_spectral(layer, 200)
     norm = torch.linalg.matrix_norm(layer.unit_weight().flatten(1), ord=2)
     torch.testing.assert_close(norm, torch.tensor(1.0), rtol=1e-4, atol=0)
+
+
+def test_isometric_start_keeps_lengths_and_passes_on_what_is_named_so():
+    layers = nn.ModuleDict({"merge": SpectralConv2d(8, 4, 3, padding=1)})
+    layers["first"] = SpectralConv2d(4, 8, 3, padding=1)
+    start_isometric(layers, identity=("merge",))
+    values = torch.linalg.svdvals(layers["first"].weight.flatten(1))
+    torch.testing.assert_close(values, torch.ones(8))
+    settle_spectral(layers, 100)
+    x = torch.rand(1, 8, 16, 16)
+    found = layers["merge"].eval()(x)
+    assert torch.corrcoef(torch.stack([found[0, 2].flatten(), x[0, 2].flatten()]))[0, 1] > 0.9
 
 
 def test_folding_changes_no_bit_and_leaves_the_original_alone():

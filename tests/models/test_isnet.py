@@ -212,6 +212,18 @@ def test_ablations_train_without_idle_parameters(variant: Variant):
     assert not [key for key, p in network.named_parameters() if p.grad is None]
 
 
+def test_isometric_start_lets_the_picture_through():
+    """Random kernels under the unit norm lose it: what reaches the output is nearly constant."""
+    image, mask = (t.float() for t in example(64, 64))
+    spread: dict[bool, float] = {}
+    for isometric in (False, True):
+        torch.manual_seed(0)
+        network = ISNet(ISNetConfig(width=8, blocks=1, init_std=0.02, isometric=isometric)).eval()
+        with torch.inference_mode():
+            spread[isometric] = float(network(image, mask).std())
+    assert spread[True] > 4 * spread[False]
+
+
 def test_values_under_the_hole_do_not_count_even_if_they_are_no_numbers():
     network = ISNet(SMALL).eval()
     image, mask = (t.float() for t in example())

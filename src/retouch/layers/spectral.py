@@ -11,7 +11,7 @@ In a state dict a layer has `weight`, `u` and `v`; official files call them `wei
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar, cast
 
 import torch
@@ -25,6 +25,7 @@ __all__ = [
     "fold_spectral",
     "from_official_keys",
     "settle_spectral",
+    "start_isometric",
     "to_official_keys",
 ]
 
@@ -109,6 +110,25 @@ def settle_spectral(network: nn.Module, iterations: int = 15) -> None:
     for module in network.modules():
         if isinstance(module, SpectralConv2d):
             module.settle(iterations)
+
+
+def start_isometric(network: nn.Module, *, identity: Sequence[str]) -> None:
+    """Let a fresh network pass on the length of its input: under unit norms it otherwise shrinks.
+
+    All singular values of an orthogonal kernel are 1, those of a random one mostly far below its
+    largest, so that a chain of random kernels divided by theirs loses the signal.
+
+    Args:
+        network: Every spectral layer of it gets a new kernel; settle it afterwards.
+        identity: Parts of names; layers named so pass their first channels on, with some noise.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, SpectralConv2d):
+            if any(part in name for part in identity):
+                nn.init.dirac_(module.weight)
+                module.weight.data.add_(torch.randn_like(module.weight), alpha=0.01)
+            else:
+                nn.init.orthogonal_(module.weight)
 
 
 def fold_spectral(network: Network) -> Network:

@@ -106,7 +106,7 @@ def attention_transfer(low: Tensor, high: Tensor, mask: Tensor, kernel: int) -> 
 
     def attended(part: Tensor) -> Tensor:
         scores = part @ keys
-        if scores.dtype.itemsize == 2 and not torch.is_grad_enabled():
+        if scores.dtype.itemsize == 2:
             return torch.softmax(scores, dim=2) @ values  # the floors are lost in the rounding
         weights = torch.softmax(scores.to(wide), dim=2).clamp(min=_FLOOR)
         return weights.to(low.dtype) @ values + floor
