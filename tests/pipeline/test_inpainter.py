@@ -167,17 +167,43 @@ def test_large_thick_holes_are_filled_at_full_size(local: Inpainter):
     assert filled[mask].std() > 1
 
 
-def test_tiling_agrees_with_one_piece(monkeypatch: pytest.MonkeyPatch, local: Inpainter):
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("dilated", {}), ("dilated", {"half": 2, "eighth": (1, 2)}), ("isnet", {"isometric": True})],
+)
+def test_context_is_how_far_gradients_come(name: str, more: dict[str, object]):
+    facts = models.card(name)
+    config = facts.config(**{**facts.small, **more})
+    torch.manual_seed(0)
+    network = facts.model(config).double().eval()
+    for parameter in network.parameters() if name == "dilated" else ():
+        torch.nn.init.normal_(parameter, std=0.1)  # blocks start at zero
+    seen, cell = facts.context(config), facts.multiple_of
+    assert seen is not None
+    first = -(-seen // cell) * cell + cell
+    side = 2 * first + cell
+    image = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+    made = network(image, torch.zeros(1, 1, side, side, dtype=torch.float64))
+    one = made[..., first : first + cell, first : first + cell].square().sum()
+    (gradient,) = torch.autograd.grad(one, image)
+    rows = torch.nonzero(gradient.abs().amax((0, 1, 3))).flatten()
+    assert first - int(rows.min()) == seen
+    assert int(rows.max()) - (first + cell - 1) <= seen
+
+
+@pytest.mark.parametrize("name", ["dilated", "isnet"])
+def test_tiling_agrees_with_one_piece(monkeypatch: pytest.MonkeyPatch, name: str):
     from retouch.pipeline import tiles
 
+    network = make(name)
     rng = np.random.default_rng(1)
     image = rng.random((1100, 900, 3)).astype(np.float32)
     mask = np.zeros((1100, 900), bool)
     mask[:, 400:440] = True
-    whole = local.predict(image, mask)
+    whole = network.predict(image, mask)
     monkeypatch.setattr(tiles, "LARGEST", 400)
     monkeypatch.setattr(tiles, "INNER", 256)
-    tiled = local.predict(image, mask)
+    tiled = network.predict(image, mask)
     assert np.abs(whole - tiled)[mask].max() < 1 / 255
 
 

@@ -19,7 +19,7 @@ def models() -> None:
         size = (
             f"{card.fixed_size} px only" if card.fixed_size else f"multiples of {card.multiple_of}"
         )
-        local = ", local" if card.tileable else ""
+        local = ", local" if card.context(card.config()) is not None else ""
         cost = f"{card.cost:.3g}" if card.cost else "-"
         tasks = ", ".join(card.tasks)
         table.add_row(name, "\n".join(weights) or "-", tasks, size + local, cost, card.paper)

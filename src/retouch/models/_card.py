@@ -45,10 +45,10 @@ class Card:
     """Side to which the pipeline brings one crop, if it can choose [px]."""
     fixed_size: int | None = None
     """The only side the network accepts, if there is just one [px]."""
-    tileable: bool = False
-    """True if an output pixel depends only on a bounded neighbourhood, so that tiles agree."""
-    context: int = 256
-    """What a tile of a tileable network must see around itself [px]."""
+    context: Callable[[Any], int | None] = lambda config: None
+    """Maps a config to how far around itself an output pixel depends on the picture [px], counted
+    from the borders of its cell of `multiple_of` px; None: everywhere. Large crops run in tiles
+    that see so much around themselves, and agree."""
     reach: int | None = None
     """Thickest hole that is filled well at full size [px]; thicker ones are filled smaller first.
     None: half the working size."""

@@ -356,6 +356,18 @@ def is_official(state: Mapping[str, Tensor]) -> bool:
     return {"layer1.downsample.weight", "stage3.fused_branches.0.0.0.weight_orig"} <= state.keys()
 
 
+def _context(config: ISNetConfig) -> int | None:
+    """Follow what one cell depends on, from the output to the input, on the deepest way."""
+    if config.variant == "unet":
+        return None  # instance norm
+    seen = 4  # the head, in pixels of the full size
+    for _ in range(4):
+        seen = -(-seen // 2) + 1
+    for _ in range(3):
+        seen = 2 * (seen + 1) + 1 + 3 * config.blocks
+    return 2 * (seen + 1) + 1 + 2 * config.blocks + 2
+
+
 CARD = Card(
     model=ISNet,
     config=ISNetConfig,
@@ -363,6 +375,7 @@ CARD = Card(
     license="CC-BY-NC-4.0",
     multiple_of=16,
     min_size=32,
+    context=_context,
     working_size=256,
     cost=6.1,
     official={

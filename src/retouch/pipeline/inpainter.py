@@ -78,6 +78,8 @@ class Inpainter:
         self.device = devices.choose(device)
         self.bf16 = devices.computes_in_bf16(self.device, precision)
         self.network = devices.prepare(network, self.device, bf16=self.bf16)
+        self.context = self.card.context(getattr(network, "config", None))
+        """What a tile must see around itself [px]; None: the network is not local."""
 
     @classmethod
     def load(
@@ -251,9 +253,9 @@ class Inpainter:
         """Do what `predict` does, but box by box as they are asked for; each is refined alone."""
         h, w = mask.shape
         card, scale = self.card, self._scale(mask)
-        if scale == 1 and card.tileable and max(h, w) > tiles.LARGEST:
+        if scale == 1 and self.context is not None and max(h, w) > tiles.LARGEST:
             run = torch.inference_mode()(self._run_whole)
-            piece = tiles.Tiles(run, view, mask, card.context, card.multiple_of).piece
+            piece = tiles.Tiles(run, view, mask, self.context, card.multiple_of).piece
             if not refine:
                 return piece
             return lambda box: exemplar.refine(piece(box), view(box), mask[box.slices])
@@ -273,7 +275,7 @@ class Inpainter:
         card = self.card
         longer, working = max(mask.shape), card.fixed_size or card.working_size
         scale = max(1.0, thickness(mask) / (card.reach or working / 2))
-        if not card.tileable:
+        if self.context is None:
             scale = max(scale, longer / working)
         return min(scale, max(1.0, longer / _SMALLEST))
 
@@ -281,8 +283,8 @@ class Inpainter:
     def _run(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None) -> Pixels:
         """One pass at the given size: padded to what the network wants, in tiles if it is large."""
         h, w = mask.shape
-        if self.card.tileable and max(h, w) > tiles.LARGEST:
-            return tiles.run(self._run_whole, image, mask, self.card.context, self.card.multiple_of)
+        if self.context is not None and max(h, w) > tiles.LARGEST:
+            return tiles.run(self._run_whole, image, mask, self.context, self.card.multiple_of)
         return self._run_whole(image, mask, labels)
 
     def _run_whole(
