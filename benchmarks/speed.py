@@ -55,6 +55,16 @@ class Cells:
             return measure("fill", name, form, size.removesuffix("MP"), 0.01)
         return measure("network", name, form, size, self._options.repeat)
 
+    def openvino(self, name: str, size: str) -> str:
+        """CPU seconds of a pass by OpenVINO, for networks that it runs."""
+        from retouch import models
+
+        facts = models.card(name)
+        local = facts.context(facts.config()) is not None
+        if size.endswith("MP") or not (local or facts.fixed_size):
+            return "-"
+        return f"{self.network(name, 'openvino', size)['cpu']:.3f}"
+
     def others(self, size: str) -> list[float]:
         """CPU seconds of Telea and, where its file is given, of MI-GAN."""
         if size not in self._others:
@@ -71,9 +81,12 @@ def network_table(options: argparse.Namespace) -> None:
     """Print the cost of every network at every size, plain and ours."""
     from retouch import models
 
-    print("| network | size | plain CPU s | CPU s | faster | wall s | CPU s / MP |", end="")
+    print(
+        "| network | size | plain CPU s | CPU s | faster | wall s | OpenVINO CPU s | CPU s / MP |",
+        end="",
+    )
     print(" plain MB | MB | share | Telea |" + (" MI-GAN |" if options.migan else ""))
-    print("|" + "---|" * (11 + bool(options.migan)))
+    print("|" + "---|" * (12 + bool(options.migan)))
     cells = Cells(options)
     for name in options.networks or models.names():
         fixed = models.card(name).fixed_size
@@ -84,7 +97,7 @@ def network_table(options: argparse.Namespace) -> None:
             area = int(size) ** 2 / 1e6 if size.isdigit() else float(size.removesuffix("MP"))
             row = [
                 f"{plain['cpu']:.2f} | {ours['cpu']:.3f} | {plain['cpu'] / ours['cpu']:.1f}x",
-                f"{ours['wall']:.2f} | {ours['cpu'] / area:.2f}",
+                f"{ours['wall']:.2f} | {cells.openvino(name, size)} | {ours['cpu'] / area:.2f}",
                 f"{plain['memory']:.0f} | {ours['memory']:.0f}",
                 f"{ours['memory'] / max(plain['memory'], 1):.2f}",
                 *(f"{ours['cpu'] / other:.2f}x" for other in cells.others(size)),

@@ -51,7 +51,8 @@ def fill(
             NAME_filled.
         network: Name of weights or of a network: `retouch models` lists them.
         weights: A weight file, instead of --network.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: auto, cpu, cuda, cuda:1, mps; openvino runs the CPU faster after a slower start,
+            for folders, and needs pip install "retouch[openvino]".
         precision: bf16 is twice as fast where the processor computes in it; auto uses it there.
         dilate: Widen the holes by so many pixels first; 3 to 5 helps when an object is removed.
         feather: Fade the fill in over so many of the pixels that --dilate added.

@@ -33,7 +33,7 @@ def ui(
         port: 0 takes any free one.
         token: Secret that every request must carry; made up if one is needed and none is given.
         network: Name of weights, or a .safetensors file.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: auto, cpu, cuda, cuda:1, mps, openvino.
         output: Folder for results of a folder; default: NAME_filled beside it.
         browser: Open the page in the browser.
         max_pixels: Larger pictures are refused.

@@ -21,17 +21,22 @@ def choose(name: str) -> torch.device:
     """Turn a name into a device.
 
     Args:
-        name: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+        name: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`; `openvino` is the
+            CPU, too.
 
     Raises:
         OptionError: If there is no such device here.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "openvino":
+        return torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise OptionError(f"no device named {name!r}; there are auto, cpu, cuda, mps") from None
+        raise OptionError(
+            f"no device named {name!r}; there are auto, cpu, cuda, mps, openvino"
+        ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise OptionError("device cuda was asked for, but PyTorch sees no CUDA GPU here")
     if device.type == "mps" and not torch.backends.mps.is_available():

@@ -13,7 +13,17 @@ from torch import Tensor, nn
 
 from retouch import models
 from retouch.pictures import Picture, PictureError
-from retouch.pipeline import blocks, compositing, detail, devices, door, exemplar, sizes, tiles
+from retouch.pipeline import (
+    blocks,
+    compositing,
+    detail,
+    devices,
+    door,
+    exemplar,
+    openvino,
+    sizes,
+    tiles,
+)
 from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.devices import OptionError, Precision
 from retouch.pipeline.door import AnyMask, AnyPicture
@@ -54,7 +64,8 @@ class Inpainter:
     Args:
         network: Of the kind that the header names; a copy of it is prepared and kept.
         header: What its weight file says.
-        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`; `openvino` for
+            the CPU through OpenVINO, which computes faster after a slower start.
         precision: `bf16` is twice as fast where the processor computes in it; `auto` uses it there.
 
     Raises:
@@ -80,6 +91,10 @@ class Inpainter:
         self.network = devices.prepare(network, self.device, bf16=self.bf16)
         self.context = self.card.context(getattr(network, "config", None))
         """What a tile must see around itself [px]; None: the network is not local."""
+        self.passes: Callable[..., Tensor] = self.network
+        """What computes predictions: the network, or another form of it."""
+        if device == openvino.NAME:
+            self.passes = openvino.OpenVINO(network, self.card, bf16=self.bf16)
 
     @classmethod
     def load(
@@ -302,7 +317,7 @@ class Inpainter:
         if self.card.mirror:
             given = tuple(torch.cat([part, part.flip(-1)]) for part in given)
         with devices.autocast(self.device, self.bf16):
-            prediction = self.network(*given).float()
+            prediction = self.passes(*given).float()
         if self.card.mirror:
             prediction = (prediction[:1] + prediction[1:].flip(-1)) / 2
         prediction = prediction[..., :h, :w]

@@ -92,7 +92,7 @@ class Meeting:
         def stand_in(*given: Tensor) -> Tensor:
             return self._ask(_Call(inpainter, given, watch))
 
-        seated.network = stand_in  # pyright: ignore[reportAttributeAccessIssue]
+        seated.passes = stand_in
         return seated
 
     def leave(self) -> None:
@@ -134,7 +134,7 @@ class Meeting:
             ):
                 columns = zip(*(call.given for call in calls), strict=True)
                 given = [torch.cat(column) for column in columns]
-                results = inpainter.network(*given).split(sizes)
+                results = inpainter.passes(*given).split(sizes)
             for call, result in zip(calls, results, strict=True):
                 call.result = result
         except Exception as error:  # noqa: BLE001  (belongs to those who asked)
