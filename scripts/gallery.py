@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retouch import Inpainter
+from retouch import Inpainter, models
 from retouch.data import masks
-from retouch.weights import named
+from retouch.weights import files, named
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER = DOCS / "images" / "gallery"
@@ -99,7 +99,11 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="folder of the demo photos")
     parser.add_argument("--only", nargs="*", help="names of weights")
     given = parser.parse_args()
-    names = given.only or list(named.available("inpaint"))
+    names = given.only or [
+        name
+        for name, path in named.available("inpaint").items()
+        if not models.card(files.read_header(path).network).labels  # faces: see edits.py
+    ]
     lines = [
         "# Gallery",
         "",

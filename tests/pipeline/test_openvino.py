@@ -37,6 +37,11 @@ def test_fills_are_those_of_torch_whatever_the_size(name: str):
         found = np.asarray(theirs.fill(image, mask, labels=labels))
         assert np.abs(expected - found).max() <= 1
         assert np.array_equal(found[~mask], image[~mask])
+    side = ours.card.fixed_size or 64
+    batch = [torch.rand(3, 3, side, side), torch.ones(3, 1, side, side)]
+    batch += [torch.zeros(3, side, side, dtype=torch.long)] if ours.card.labels else []
+    with torch.inference_mode():
+        torch.testing.assert_close(theirs.passes(*batch), ours.passes(*batch), rtol=0, atol=1e-3)
 
 
 def test_networks_that_differ_for_every_size_are_refused():

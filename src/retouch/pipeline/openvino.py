@@ -57,13 +57,11 @@ class OpenVINO:
     @torch.inference_mode()
     def _compiled(self, given: tuple[Tensor, ...]) -> Any:
         """Convert and compile for as many inputs as these."""
-        free = (-1, None, -1, -1)
         example = tuple(x[:1] for x in given)
-        shapes = [[n or size for n, size in zip(free, x.shape, strict=False)] for x in given]
+        shapes = [[-1, *x.shape[1:]] for x in given]
         if self._local:
             example = tuple(x[..., : self._smallest, : self._smallest] for x in example)
-        else:
-            shapes = [list(x.shape) for x in given]
+            shapes = [[*shape[:-2], -1, -1] for shape in shapes]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes that are traced: those of `in_strips`
             model = self._runtime.convert_model(
