@@ -129,7 +129,7 @@ def main() -> None:
     free = {name: load(name) for name in options.against}
     first: Any = next(iter(inpainters.values())).network
     names = first.label_set
-    see = judge(segmenters.load(options.judge or segmenters.DEFAULTS[names.name], names.name))
+    see = judge(segmenters.load(options.judge or segmenters.default(names.name), names.name))
     lpips = LPIPS.from_store("alex").eval()
 
     def row(name: str) -> Row:

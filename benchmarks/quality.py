@@ -187,8 +187,8 @@ def _interval(kid: Mapping[str, Any]) -> str:
     if kid["value"] is None:
         return "-"
     low, high = kid.get("low"), kid.get("high")
-    span = "" if low is None or high is None else f" ({1000 * low:.1f} to {1000 * high:.1f})"
-    return f"{1000 * kid['value']:.1f}{span}"
+    span = "" if low is None or high is None else f" ({low:.1f} to {high:.1f})"
+    return f"{kid['value']:.1f}{span}"
 
 
 def _mean(scores: Mapping[str, Any], bins: Sequence[str]) -> str:

@@ -204,7 +204,7 @@ def main() -> None:
     inpainter = Inpainter.load(path if path.suffix else given.network, device="cpu")
     picture, mask = Picture(pixels=portrait()), hole()
     session = EditingSession(inpainter, picture, mask, FillOptions())
-    true = segment(segmenters.load(segmenters.DEFAULTS["faces"], "faces"), picture)
+    true = segment(segmenters.load(segmenters.default("faces"), "faces"), picture)
     marked = picture.pixels.copy()
     marked[mask] = (255, 0, 128)
     palette = np.array(FACES.colors, np.uint8)

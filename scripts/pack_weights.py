@@ -24,14 +24,16 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--metrics", type=json.loads, default=None, help="JSON for the header")
     parser.add_argument("--note", default=None, help="how it was trained, where the recipe differs")
+    parser.add_argument("--segmenter", default=None, help="weights that propose its label maps")
     given = parser.parse_args()
     header, state = files.read(given.source)
     half = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in state.items()}
     source = dict(header.source or {})
     if given.note:
         source["note"] = given.note
+    config = dict(header.config) | ({"segmenter": given.segmenter} if given.segmenter else {})
     header = dataclasses.replace(
-        header, name=given.target.stem, metrics=given.metrics, source=source
+        header, name=given.target.stem, config=config, metrics=given.metrics, source=source
     )
     files.save(given.target, header, half)
     files.load(given.target)

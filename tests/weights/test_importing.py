@@ -91,23 +91,36 @@ def test_a_face_parser_comes_in_and_labels_as_the_official_code(
     assert parity.error(logits[:, ours], oracle) < 2e-5
 
 
+def keep_bisenet(place: Path, labels: str) -> None:
+    card = files.card_of("bisenet", "here")
+    config = {**card.small, "labels": labels}
+    header = files.Header(network="bisenet", config=config)
+    files.save(place, header, card.model(card.config(**config)).state_dict())
+
+
 def test_the_name_leads_to_a_network_with_its_segmenter(store: Path):
     torch.manual_seed(0)
-    card = files.card_of("bisenet", "here")
-    small = dict(card.small)
-    eyes = card.model(card.config(**small))
-    path = store / "bisenet-celebamask.safetensors"
-    files.save(path, files.Header(network="bisenet", config=small), eyes.state_dict())
-    config = {"channels": 4, "hidden": 8}
+    path = store / "outdoor-scenes.safetensors"
+    keep_bisenet(path, "outdoor")
+    config = {"channels": 4, "hidden": 8, "labels": "outdoor"}
     painter = models.build("semantic", **config)
-    header = files.Header(network="semantic", config=config, name="semantic-faces")
-    files.save(store / "semantic-faces.safetensors", header, painter.state_dict())
-    _, loaded = named.load("semantic-faces")
-    assert isinstance(loaded.segmenter, card.model)
-    assert "bisenet-celebamask" not in named.available()
+    header = files.Header(network="semantic", config=config, name="semantic-outdoor")
+    files.save(store / "semantic-outdoor.safetensors", header, painter.state_dict())
+    _, loaded = named.load("semantic-outdoor")
+    assert isinstance(loaded.segmenter, files.card_of("bisenet", "here").model)
+    assert "outdoor-scenes" not in named.available()
     path.unlink()
-    _, alone = named.load("semantic-faces")
+    _, alone = named.load("semantic-outdoor")
     assert alone.segmenter is None
+
+
+def test_the_best_segmenter_at_hand_is_taken(store: Path):
+    best, small = segmenters.DEFAULTS["faces"]
+    keep_bisenet(store / f"{small}.safetensors", "faces")
+    assert segmenters.default("faces") == small
+    keep_bisenet(store / f"{best}.safetensors", "faces")
+    assert segmenters.default("faces") == best
+    assert segmenters.default("street") == "bisenet-camvid"
 
 
 def test_a_segmenter_of_other_labels_is_refused(store: Path):

@@ -91,7 +91,7 @@ def label_set(name: str) -> dict[str, Any]:
 
 def advice(labels: str) -> str:
     """Say how label maps of a set come to be proposed, where the store lacks the weights."""
-    name = segmenters.DEFAULTS[labels]
+    name = segmenters.default(labels)
     target = store.folder() / f"{name}.safetensors"
     own = f"train it (retouch train recipes/{name}-small.toml) and copy its weights to {target}"
     wanted = {
@@ -223,7 +223,7 @@ class Engine:
             raise files.WeightsError(f"no network labels {labels[:40]!r}; there are {known}")
         if labels not in self._segmenters:
             try:
-                loaded = segmenters.load(segmenters.DEFAULTS[labels], labels)
+                loaded = segmenters.load(segmenters.default(labels), labels)
             except (store.MissingWeightsError, store.StoreError):
                 raise files.WeightsError(advice(labels)) from None
             self._segmenters[labels] = loaded.to(devices.choose(self.device))

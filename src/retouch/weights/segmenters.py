@@ -1,5 +1,6 @@
 """Segmentation networks that propose label maps: found by name, loaded, attached."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,21 @@ from retouch.weights import files, official, store
 from retouch.weights.files import Header
 
 DEFAULTS = {
-    "faces": "bisenet-celebamask",
-    "facades": "bisenet-cmp-facade",
-    "street": "bisenet-camvid",
-    "outdoor": "outdoor-scenes",
+    "faces": ("bisenet-celebamask", "bisenet-celebamask-mini"),
+    "facades": ("bisenet-cmp-facade",),
+    "street": ("bisenet-camvid",),
+    "outdoor": ("outdoor-scenes",),
 }
-"""Weights that label pictures, by label set, if a network names none itself."""
+"""Weights that label pictures, by label set, the best first; networks may name others."""
+
+
+def default(labels: str) -> str:
+    """Name the best weights at hand for a label set, or the best of all if none are at hand."""
+    for name in DEFAULTS[labels]:
+        with suppress(store.MissingWeightsError, store.StoreError):
+            store.path(name)
+            return name
+    return DEFAULTS[labels][0]
 
 
 def load(name: str, labels: str | None = None) -> nn.Module:
@@ -56,7 +66,7 @@ def attach(network: nn.Module) -> None:
     if getattr(guided, "label_set", None) is None or guided.segmenter is not None:
         return
     labels = guided.label_set.name
-    wanted = guided.config.segmenter or DEFAULTS.get(labels, "")
+    wanted = guided.config.segmenter or default(labels)
     try:
         guided.segmenter = load(wanted, labels)
     except (store.MissingWeightsError, store.StoreError):
