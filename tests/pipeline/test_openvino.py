@@ -8,18 +8,19 @@ import pytest
 import torch
 
 from retouch import models
+from retouch.pipeline.devices import Precision
 from retouch.pipeline.inpainter import Inpainter, OptionError
 from retouch.weights.files import Header
 
 
-def both(name: str, **more: object) -> list[Inpainter]:
+def both(name: str, precision: Precision = "float32", **more: object) -> list[Inpainter]:
     facts = models.card(name)
     config = {**facts.small, **more}
     torch.manual_seed(0)
     network = facts.model(facts.config(**config))
     header = Header(network=name, config=config)
     return [
-        Inpainter(network, header, device=device, precision="float32")
+        Inpainter(network, header, device=device, precision=precision)
         for device in ("cpu", "openvino")
     ]
 
@@ -42,6 +43,25 @@ def test_fills_are_those_of_torch_whatever_the_size(name: str):
     batch += [torch.zeros(3, side, side, dtype=torch.long)] if ours.card.labels else []
     with torch.inference_mode():
         torch.testing.assert_close(theirs.passes(*batch), ours.passes(*batch), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["dilated", "isnet"])
+def test_in_bf16_too(name: str):
+    ours, theirs = both(name, "bf16")
+    image = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
+    mask = np.zeros((80, 90), bool)
+    mask[20:50, 30:60] = True
+    expected = np.asarray(ours.fill(image, mask, refine=False)).astype(int)
+    assert np.abs(expected - theirs.fill(image, mask, refine=False)).max() <= 12
+
+
+def test_a_segmenter_runs_inside():
+    ours, theirs = both("semantic", channels=4, hidden=8, segmenter="untrained")
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    mask = np.zeros((256, 256), bool)
+    mask[80:150, 90:160] = True
+    expected = np.asarray(ours.fill(image, mask)).astype(int)
+    assert np.abs(expected - theirs.fill(image, mask)).max() <= 1
 
 
 def test_networks_that_differ_for_every_size_are_refused():

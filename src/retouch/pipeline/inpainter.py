@@ -91,8 +91,8 @@ class Inpainter:
         self.network = devices.prepare(network, self.device, bf16=self.bf16)
         self.context = self.card.context(getattr(network, "config", None))
         """What a tile must see around itself [px]; None: the network is not local."""
-        self.passes: Callable[..., Tensor] = self.network
-        """What computes predictions: the network, or another form of it."""
+        self.passes: Callable[..., Tensor] = self._by_torch
+        """What computes predictions: what the network takes and gives."""
         if device == openvino.NAME:
             self.passes = openvino.OpenVINO(network, self.card, bf16=self.bf16)
 
@@ -316,12 +316,15 @@ class Inpainter:
             given = (x, holes, sizes.pad(classes, amount)[:, 0].long())
         if self.card.mirror:
             given = tuple(torch.cat([part, part.flip(-1)]) for part in given)
-        with devices.autocast(self.device, self.bf16):
-            prediction = self.passes(*given).float()
+        prediction = self.passes(*given).float()
         if self.card.mirror:
             prediction = (prediction[:1] + prediction[1:].flip(-1)) / 2
         prediction = prediction[..., :h, :w]
         return prediction[0].permute(1, 2, 0).contiguous().cpu().numpy()
+
+    def _by_torch(self, *given: Tensor) -> Tensor:
+        with devices.autocast(self.device, self.bf16):
+            return self.network(*given)
 
     def padding(self, h: int, w: int) -> tuple[int, int]:
         card = self.card

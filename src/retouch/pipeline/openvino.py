@@ -47,7 +47,11 @@ class OpenVINO:
         self._lock = threading.Lock()
 
     def __call__(self, *given: Tensor) -> Tensor:
-        """Run the network: what it takes and gives."""
+        """Run the network: what it takes and gives.
+
+        Raises:
+            OptionError: If OpenVINO does not know what the network does.
+        """
         with self._lock:
             if len(given) not in self._ready:
                 self._ready[len(given)] = self._compiled(given)
@@ -64,11 +68,15 @@ class OpenVINO:
             shapes = [[*shape[:-2], -1, -1] for shape in shapes]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes that are traced: those of `in_strips`
-            model = self._runtime.convert_model(
-                self._network,
-                example_input=tuple(x.contiguous() for x in example),
-                input=[self._runtime.PartialShape(shape) for shape in shapes],
-            )
+            try:
+                model = self._runtime.convert_model(
+                    self._network,
+                    example_input=tuple(x.contiguous() for x in example),
+                    input=[self._runtime.PartialShape(shape) for shape in shapes],
+                )
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise OptionError(f"OpenVINO cannot convert this network: {reason}") from error
         options = {
             "INFERENCE_PRECISION_HINT": self._precision,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),

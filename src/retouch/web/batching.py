@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retouch.pipeline import devices
 from retouch.pipeline.inpainter import Inpainter
 from retouch.web.jobs import Cancelled, Job
 
@@ -127,11 +126,7 @@ class Meeting:
         inpainter = calls[0].inpainter
         sizes = [call.given[0].shape[0] for call in calls]
         try:
-            with (
-                self._watching([call.watch for call in calls]),
-                torch.inference_mode(),
-                devices.autocast(inpainter.device, inpainter.bf16),
-            ):
+            with self._watching([call.watch for call in calls]), torch.inference_mode():
                 columns = zip(*(call.given for call in calls), strict=True)
                 given = [torch.cat(column) for column in columns]
                 results = inpainter.passes(*given).split(sizes)
