@@ -206,7 +206,8 @@ Written by `python benchmarks/quality.py DATA --write`. Test pictures that nobod
 256 px; the n-th picture gets the n-th mask, both sorted by name; 8-bit composites; means over
 pictures.
 KID is that of the pairs (Inception 2015-12-05) with its 95 % interval. Lower is better for L1,
-LPIPS and KID. Our weights are in bold. MI-GAN was trained on Places2 at 512 px.
+LPIPS and KID. Our weights are in bold. MI-GAN was trained on Places2 at 512 px. Exams that were
+not taken with these weights are left out.
 """
 
 
