@@ -22,6 +22,7 @@ from retouch.pipeline.selecting import Scene, View
 from retouch.web import engine, selecting
 from retouch.web.settings import Settings
 from retouch.weights import files as weight_files
+from retouch.weights import store as weight_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -221,7 +222,10 @@ def test_a_session_is_rendered_by_the_decoder_alone(client: httpx.Client):
         ("street", "retouch train recipes/bisenet-camvid-small.toml"),
     ],
 )
-def test_an_absent_segmenter_says_what_to_do(client: httpx.Client, labels: str, advice: str):
+def test_an_absent_segmenter_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, client: httpx.Client, labels: str, advice: str
+):
+    monkeypatch.setattr(weight_store, "own", dict)  # a checkout has one for faces
     answer = client.post("/segment", files={"image": png(picture())}, data={"labels": labels})
     assert answer.status_code == 422
     assert advice in answer.json()["detail"]
