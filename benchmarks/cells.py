@@ -81,7 +81,7 @@ def network_pass(name: str, form: str, side: str, repeat: str, size: str = "") -
     bf16 = form == "ours" and devices.computes_in_bf16(device, "auto")
     network: Any = build(name, size)[0]
     if form == "openvino":
-        network = openvino.OpenVINO(network, facts, bf16=True)
+        network = openvino.OpenVINO(network, facts, bf16=devices.computes_in_bf16(device, "auto"))
     elif form != "plain":
         network = devices.prepare(network, device, bf16=bf16)
 

@@ -58,10 +58,10 @@ class Cells:
     def openvino(self, name: str, size: str) -> str:
         """CPU seconds of a pass by OpenVINO, for networks that it runs."""
         from retouch import models
+        from retouch.pipeline import openvino
 
         facts = models.card(name)
-        local = facts.context(facts.config()) is not None
-        if size.endswith("MP") or not (local or facts.fixed_size):
+        if size.endswith("MP") or not openvino.suits(facts, facts.config()):
             return "-"
         return f"{self.network(name, 'openvino', size)['cpu']:.3f}"
 

@@ -21,6 +21,7 @@ from retouch.pictures import Picture
 from retouch.pipeline.editing import EditingSession, segment
 from retouch.pipeline.inpainter import FillOptions, Inpainter
 from retouch.segmentation.labels import label_set
+from retouch.segmentation.palette import to_image
 from retouch.weights import segmenters
 
 FACES = label_set("faces")
@@ -207,12 +208,11 @@ def main() -> None:
     true = segment(segmenters.load(segmenters.default("faces"), "faces"), picture)
     marked = picture.pixels.copy()
     marked[mask] = (255, 0, 128)
-    palette = np.array(FACES.colors, np.uint8)
     columns = [column("portrait and hole", picture.pixels, marked)]
     for title, edit in EDITS.items():
         labels = np.where(mask, edit(true), true).astype(np.uint8)
         fill = session.render(labels[session.box.slices]).pixels
-        columns.append(column(title, palette[labels], fill))
+        columns.append(column(title, np.asarray(to_image(labels, FACES).convert("RGB")), fill))
     width, height = columns[0].size
     sheet = Image.new("RGB", (width * 6, height * 2), "white")
     for index, part in enumerate(columns):

@@ -102,7 +102,7 @@ def test_the_name_leads_to_a_network_with_its_segmenter(store: Path):
     torch.manual_seed(0)
     path = store / "outdoor-scenes.safetensors"
     keep_bisenet(path, "outdoor")
-    config = {"channels": 4, "hidden": 8, "labels": "outdoor"}
+    config = {"channels": 4, "hidden": 8, "labels": "outdoor", "segmenter": "not-at-hand"}
     painter = models.build("semantic", **config)
     header = files.Header(network="semantic", config=config, name="semantic-outdoor")
     files.save(store / "semantic-outdoor.safetensors", header, painter.state_dict())

@@ -36,7 +36,7 @@ from retouch.losses.adversarial import Kind, critic_loss, generator_loss
 from retouch.losses.perceptual import CONTENT_LAYERS, STYLE_LAYERS, perceptual_terms
 from retouch.losses.reconstruction import l1_per_share
 from retouch.models._card import Card, Official
-from retouch.models._unet_like import UNetLike
+from retouch.models._isnet_unet import UNetLike
 
 Variant = Literal["full", "base", "base-ff", "unet"]
 

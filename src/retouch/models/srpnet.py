@@ -15,7 +15,8 @@ settled so (`docs/networks/srpnet.md` has the reasons):
   - all strides of the critics are 2, as printed, and their last layer has no activation; the local
     critic sees the picture times the mask at full size.
 
-Difference from PEN-Net's code: attention runs on whole batches, block by block where memory counts.
+Differences from PEN-Net's code: attention runs on whole batches, block by block where memory
+counts; in bf16 its smallest weight of 1e-8, far below the rounding, is left out.
 """
 
 import re

@@ -20,6 +20,11 @@ NAME = "openvino"
 """As a device: the CPU, but through OpenVINO."""
 
 
+def suits(card: Card, config: Any) -> bool:
+    """Whether a network need not be converted anew for every size of crop."""
+    return card.context(config) is not None or card.fixed_size is not None
+
+
 class OpenVINO:
     """A network as a function of tensors on the CPU, which any thread may call.
 
@@ -34,8 +39,8 @@ class OpenVINO:
 
     def __init__(self, network: nn.Module, card: Card, *, bf16: bool) -> None:
         self._runtime = _runtime()
-        self._local = card.context(getattr(network, "config", None)) is not None
-        if not self._local and card.fixed_size is None:
+        self._local = card.context(network.config) is not None
+        if not suits(card, network.config):
             raise OptionError(
                 f"device openvino runs networks that are local or have one size, not "
                 f"{card.model.__name__}: choose cpu"

@@ -55,7 +55,7 @@ def load(name: str, labels: str | None = None) -> nn.Module:
 
 
 def attach(network: nn.Module) -> None:
-    """Give a network that is guided by label maps its segmenter, if it is at hand.
+    """Give a network that is guided by label maps the segmenter it names, or the best at hand.
 
     Without one it still fills: label maps are then painted from nothing.
 
@@ -66,11 +66,10 @@ def attach(network: nn.Module) -> None:
     if getattr(guided, "label_set", None) is None or guided.segmenter is not None:
         return
     labels = guided.label_set.name
-    wanted = guided.config.segmenter or default(labels)
-    try:
-        guided.segmenter = load(wanted, labels)
-    except (store.MissingWeightsError, store.StoreError):
-        guided.segmenter = None
+    for name in (guided.config.segmenter, default(labels)):
+        with suppress(store.MissingWeightsError, store.StoreError):
+            if name and guided.segmenter is None:
+                guided.segmenter = load(name, labels)
 
 
 def _read(path: Path) -> tuple[Header, dict[str, Tensor]]:
