@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import io
+import os
 import tarfile
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -15,6 +16,13 @@ from torch import Tensor
 from official_fixtures import Parity
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure() -> None:
+    """Two test processes share two cores: each, and what it starts, computes with one thread."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session")
