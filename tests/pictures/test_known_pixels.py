@@ -129,6 +129,34 @@ def test_pixels_are_read_as_other_libraries_read_them(kind: str, tmp_path: Path)
                 np.testing.assert_array_equal(picture.alpha, alpha)
 
 
+@pytest.mark.parametrize("at_once", [0, 1 << 27])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (1, 9, 3), (33, 20, 3)])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_other_libraries_read_the_png_that_was_written(
+    shape: tuple[int, ...],
+    dtype: type,
+    at_once: int,
+    transparent: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("retouch.pictures.png._AT_ONCE", at_once)
+    rng = np.random.default_rng(0)
+    pixels, alpha = (
+        rng.integers(0, np.iinfo(dtype).max, s).astype(dtype) for s in (shape, shape[:2])
+    )
+    picture = pictures.Picture(pixels=pixels, alpha=alpha if transparent else None)
+    written = pictures.write(tmp_path / "a.png", picture)
+    expected = [pixels.reshape(*shape[:2], -1)] + [alpha[..., None]] * transparent
+    read = imagecodecs.png_decode(written.read_bytes())
+    assert read.dtype == dtype
+    assert np.array_equal(read.reshape(*shape[:2], -1), np.concatenate(expected, axis=2))
+    with Image.open(written) as image:
+        image.load()
+        assert image.size == (shape[1], shape[0])
+
+
 def test_a_filled_palette_keeps_its_palette_when_the_colours_are_in_it(tmp_path: Path):
     _few(
         np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8),
