@@ -179,6 +179,25 @@ def test_blur_softens_and_depends_on_the_seed_alone():
     assert (still == 99).all()
 
 
+def test_blur_carries_light_into_the_crop_from_beyond():
+    picture = np.full((60, 60, 3), 255, np.uint8)
+    picture[20:40, 20:40] = 0
+    shake = BlurConfig(extent=(19.0, 19.0), noise=(0.0, 0.0))
+    config = replace(CONFIG, size=20, crop="centre", blur=shake)
+    sample = Sampler([picture], [], config, seed=0).sample(0)
+    assert sample.source is not None
+    assert sample.source.shape == sample.image.shape == (20, 20, 3)
+    assert not sample.image.any()
+    assert sample.source.any()
+
+
+def test_a_share_of_the_pictures_loses_its_colour():
+    sampler = Sampler([ramp(40, 40)], [], replace(CONFIG, grey=0.5), seed=0)
+    images = [sampler.sample(position).image for position in range(40)]
+    grey = [bool((image == image[..., :1]).all()) for image in images]
+    assert 10 < sum(grey) < 30
+
+
 def test_pictures_are_left_out_by_name(tmp_path: Path):
     for index in range(6):
         Image.new("RGB", (64, 64), (index, 0, 0)).save(tmp_path / f"{'ab'[index % 2]}{index}.png")

@@ -5,7 +5,7 @@ and processes that share a step see together what one process would have seen.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,9 @@ class Sampler:
         self.labels = labels
         self.mirror = mirror
         self.blurred = blurred
+        margin = 0 if config.blur is None else blur.reach(config.blur)
+        self._inner = (slice(margin, margin + config.size),) * 2
+        self._framed = replace(config, size=config.size + 2 * margin)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     def batch(self, step: int, size: int) -> Sample:
@@ -89,20 +92,23 @@ class Sampler:
         rng = np.random.default_rng([self.seed, 1, position])
         index = self._index(position)
         picture = self.pictures[index]
-        crop = crops.plan(rng, picture.shape[:2], self.config)
+        crop = crops.plan(rng, picture.shape[:2], self._framed)
         image = crop.cut(picture, self.config.resample)
         if self.config.jitter:
             image = crops.jittered(rng, image, self.config.jitter)
+        if self.config.grey and rng.random() < self.config.grey:
+            image = crops.grey(image)
         if self.config.one_mask_per_batch:
             shared = np.random.default_rng([self.seed, 3, position // batch])
             hole = self.mask(shared, position)
         else:
             hole = self.mask(rng, position, empty=position % batch > 0)
+        labels, source = self._labels(index, crop), self._source(rng, index, crop, image)
         return Sample(
-            image=image,
+            image=image[self._inner],
             hole=hole,
-            labels=self._labels(index, crop),
-            source=self._source(rng, index, crop, image),
+            labels=None if labels is None else labels[self._inner],
+            source=None if source is None else source[self._inner],
         )
 
     def mask(self, rng: Generator, position: int = 0, *, empty: bool = False) -> np.ndarray:

@@ -62,6 +62,11 @@ def kernel(path: np.ndarray) -> np.ndarray:
     return canvas / canvas.sum()
 
 
+def reach(config: BlurConfig) -> int:
+    """How far the longest trajectory carries light [px]: what a crop must see round itself."""
+    return int(np.ceil(config.extent[1])) + 1
+
+
 def shaken(rng: Generator, picture: np.ndarray, config: BlurConfig) -> np.ndarray:
     """Blur a picture along a random trajectory, in linear light or near it, and add noise.
 

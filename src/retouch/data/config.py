@@ -73,6 +73,8 @@ class DataConfig:
     """Mirror every second picture; the label maps' left and right change places with it."""
     jitter: float = 0.0
     """Largest change of brightness, contrast, saturation (relative) and hue (of the circle)."""
+    grey: float = 0.0
+    """Share of the pictures that lose their colour, in [0, 1]: for networks that meet grey ones."""
     modes: Mapping[str, float] = field(default_factory=lambda: {"mixed": 1.0})
     """Mask modes and how often each is drawn (see `retouch.data.mask_modes`)."""
     generated: float = 0.4
@@ -104,7 +106,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.size < 16:
             raise ValueError(f"size must be at least 16, got {self.size}")
-        for name in ("generated", "shrink"):
+        for name in ("generated", "grey", "shrink"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if not 0 <= self.jitter <= 0.5:

@@ -90,6 +90,11 @@ def resized(picture: np.ndarray, size: tuple[int, int], resample: Resample) -> n
     return np.asarray(Image.fromarray(picture).resize(wide, _FILTERS[resample]))
 
 
+def grey(picture: np.ndarray) -> np.ndarray:
+    """Take the colour from a picture, uint8 RGB (h, w, 3); its luma (BT.601) thrice."""
+    return cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
 def jittered(rng: Generator, picture: np.ndarray, amount: float) -> np.ndarray:
     """Change brightness, contrast, saturation and hue by up to `amount` each.
 
