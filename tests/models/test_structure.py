@@ -9,7 +9,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from retouch.data.batch import Batch
 from retouch.data.edges import sobel
+from retouch.models._structure_official import critic_from_official
 from retouch.models.structure import (
     CARD,
     PooledAttention,
@@ -30,7 +31,6 @@ from retouch.models.structure import (
     StructureObjective,
     StructureObjectiveConfig,
     StructureOutputs,
-    critic_from_official,
 )
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "structure.safetensors"
@@ -501,3 +501,15 @@ def test_overfits_four_pictures(faces, record_property):
         schedule.step()
     record_property("psnr", psnr)
     assert psnr > 28, f"{psnr:.2f} dB"
+
+
+@pytest.mark.parametrize("norm", ["instance", "none"])
+def test_instance_norm_forgets_what_colour_a_plain_picture_has(norm: Literal["instance", "none"]):
+    network = Structure(StructureConfig(channels=16, blocks=1, norm=norm))
+    mask = torch.zeros(1, 1, 32, 32)
+    with torch.inference_mode():
+        red, blue = (
+            network(torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, 32, 32), mask)
+            for colour in ([1.0, 0.2, 0.1], [0.1, 0.2, 1.0])
+        )
+    assert torch.allclose(red, blue, atol=1e-3) == (norm == "instance")

@@ -11,10 +11,10 @@ Differences from the reference (reasons and the oddities kept: docs/networks/str
   - no edge gives an edge term of 0, not NaN; the critic's power iteration has no gradient.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import count, pairwise
-from typing import Any, Literal, cast
+from itertools import pairwise
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from retouch.layers.spectral import SpectralConv2d
 from retouch.losses import structure as losses
 from retouch.losses.adversarial import Kind, critic_loss, generator_loss
 from retouch.models._card import Card, Official
-from retouch.models._tensorflow import from_tensorflow
+from retouch.models._structure_official import from_official
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,9 @@ class StructureConfig:
     """Whether structure features join the next scale's input; False is an ablation."""
     guides: Literal["known", "whole"] = "known"
     """Edges and gradients see the known pixels only, or the whole picture (published, leaking)."""
+    norm: Literal["instance", "none"] = "instance"
+    """After each convolution. Instance norm (published) forgets the mean colours of the picture,
+    which are then learned only slowly, as contrast to the hole; without it they come through."""
 
     def __post_init__(self) -> None:
         if self.channels < 16 or self.channels % 16:
@@ -68,7 +71,7 @@ class StructureOutputs:
 
 
 class Unit(nn.Module):
-    """Reflection padding, convolution, instance norm, activation."""
+    """Reflection padding, convolution, norm, activation."""
 
     def __init__(
         self,
@@ -82,7 +85,7 @@ class Unit(nn.Module):
         super().__init__()
         self.margin = dilation * (kernel - 1) // 2
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, dilation=dilation)
-        self.norm = InstanceNorm2d(outputs, eps=1e-6, affine=True)
+        self.norm: nn.Module = InstanceNorm2d(outputs, eps=1e-6, affine=True)
         self.activation = activation or nn.Identity()
         _start(self.conv)
 
@@ -91,12 +94,12 @@ class Unit(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the size: transposed convolution (TensorFlow's SAME), instance norm, ReLU."""
+    """Twice the size: transposed convolution (TensorFlow's SAME), norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 4) -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(inputs, outputs, kernel, 2, padding=(kernel - 2) // 2)
-        self.norm = InstanceNorm2d(outputs, eps=1e-6, affine=True)
+        self.norm: nn.Module = InstanceNorm2d(outputs, eps=1e-6, affine=True)
         _start(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,6 +199,9 @@ class Structure(nn.Module):
         self.levels = nn.ModuleList(Level(c, config.attention) for c in (quarter, half, full))
         joined = 2 if config.embedding else 1
         self.ups = nn.ModuleList(Up(joined * c, c // 2) for c in (quarter, half))
+        for part in self.modules():
+            if config.norm == "none" and isinstance(part, Unit | Up):
+                part.norm = nn.Identity()
 
     def forward(self, image: Tensor, mask: Tensor, guides: Tensor | None = None) -> Tensor:
         """Predict every pixel; known pixels are not copied (see `retouch.pipeline.compositing`).
@@ -338,43 +344,6 @@ class StructureObjective(nn.Module):
         if self.config.penalty:
             loss += self.config.penalty * losses.gradient_penalty(critic, image, fake, mask)
         return {"critic": loss}
-
-
-def _scopes(blocks: int) -> Iterator[tuple[str, str]]:
-    """TensorFlow's scope of each of our modules; nameless layers are counted as they are made."""
-    convs = (f"conv2d_{n}" if n else "conv2d" for n in count())
-    norms = (f"InstanceNorm_{n}" if n else "InstanceNorm" for n in count())
-    units = [(f"encoder.{n}", "") for n in range(3)]
-    for n in range(blocks):
-        units += [(f"blocks.{n}.first", f"en_64_8_{n}0"), (f"blocks.{n}.second", f"en_64_8_{n}1")]
-    units += [(f"levels.{n}.{m}", "") for n in range(3) for m in ("embed", "gradient", "image")]
-    for ours, theirs in units:
-        yield from ((theirs or next(convs), f"{ours}.conv"), (next(norms), f"{ours}.norm"))
-    ups = {"de128_conv4_upsample": "ups.0", "de256_conv5_upsample": "ups.1"}
-    for n, side in enumerate((64, 128, 256)):
-        theirs, ours = f"attention_pooling_{side}", f"levels.{n}.attention"
-        yield from ((theirs, ours), (f"{theirs}/conv2d", f"{ours}.down.conv"))
-        yield f"{theirs}/InstanceNorm", f"{ours}.down.norm"
-        for letter, part in (("f", "key"), ("g", "query"), ("h", "value")):
-            yield f"{theirs}/{letter}_conv/conv2d", f"{ours}.{part}"
-        ups[f"{theirs}/attention_down_upsample"] = f"{ours}.up"
-    for theirs, ours in ups.items():
-        yield f"{theirs}/conv2d_transpose", f"{ours}.conv"
-        yield f"{theirs}/InstanceNorm", f"{ours}.norm"
-
-
-def from_official(variables: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Convert `inpaint_net/...`; the critic, Adam's slots and counters are dropped."""
-    blocks = sum(f"inpaint_net/en_64_8_{n}0/kernel" in variables for n in range(10))
-    state = from_tensorflow(variables, "inpaint_net", dict(_scopes(blocks)))
-    channels = len(state["encoder.0.conv.weight"])
-    return {"channels": channels, "blocks": blocks, "guides": "whole"}, state
-
-
-def critic_from_official(variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert `discriminator256/...` of a training checkpoint."""
-    scopes = {f"conv{n + 1}": f"layers.{n}" for n in range(5)}
-    return from_tensorflow(variables, "discriminator256", scopes)
 
 
 CARD = Card(
