@@ -504,12 +504,11 @@ def test_overfits_four_pictures(faces, record_property):
 
 
 @pytest.mark.parametrize("norm", ["instance", "none"])
-def test_instance_norm_forgets_what_colour_a_plain_picture_has(norm: Literal["instance", "none"]):
+def test_instance_norm_forgets_the_mean_colour(norm: Literal["instance", "none"]):
     network = Structure(StructureConfig(channels=16, blocks=1, norm=norm))
+    picture = 0.3 * torch.rand(1, 3, 32, 32)
+    redder = picture + torch.tensor([0.6, 0.0, 0.0]).view(3, 1, 1)
     mask = torch.zeros(1, 1, 32, 32)
     with torch.inference_mode():
-        red, blue = (
-            network(torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, 32, 32), mask)
-            for colour in ([1.0, 0.2, 0.1], [0.1, 0.2, 1.0])
-        )
-    assert torch.allclose(red, blue, atol=1e-3) == (norm == "instance")
+        same = torch.allclose(network(picture, mask), network(redder, mask), atol=1e-3)
+    assert same == (norm == "instance")
