@@ -7,6 +7,7 @@ full-width fixtures agreed.
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from retouch.models.isnet import (
     Variant,
     to_official,
 )
+from retouch.weights import files
+from retouch.weights.files import Header
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "isnet.safetensors"
 (IMPORTER,) = CARD.official.values()
@@ -335,3 +338,19 @@ def test_overfits_four_pictures(faces, record_property):
     psnr = -10 * float((error.sum() / mask.sum() / 3).log10())
     record_property("psnr", psnr)
     assert psnr > 28, f"{psnr:.2f} dB"
+
+
+def test_released_kernels_start_as_the_same_function_and_come_back_from_a_file(tmp_path: Path):
+    config = replace(SMALL, isometric=True)
+    torch.manual_seed(0)
+    spectral = ISNet(config).eval()
+    torch.manual_seed(0)
+    plain = ISNet(replace(config, spectral=False)).eval()
+    assert not [key for key in plain.state_dict() if key.endswith((".u", ".v"))]
+    image, mask = (x.float() for x in example())
+    assert torch.equal(plain(image, mask), spectral(image, mask))
+    header = Header(network="isnet", config={**CARD.small, "spectral": False})
+    path = tmp_path / "isnet-plain.safetensors"
+    files.save(path, header, plain.state_dict())
+    _, loaded = files.load(path)
+    assert torch.equal(loaded.eval()(image, mask), plain(image, mask))

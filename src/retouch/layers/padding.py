@@ -30,6 +30,6 @@ def mirrored(x: Tensor, margin: int) -> Tensor:
 
 def without_autocast(device: str) -> AbstractContextManager[object]:
     """Context without autocast; entered only where it is on, so that exporters never meet it."""
-    if torch.is_autocast_enabled(device):
+    if device != "meta" and torch.is_autocast_enabled(device):  # it knows no tensors without data
         return torch.autocast(device, enabled=False)
     return nullcontext()

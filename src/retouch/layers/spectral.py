@@ -24,6 +24,7 @@ __all__ = [
     "SpectralConv2d",
     "fold_spectral",
     "from_official_keys",
+    "release_spectral",
     "settle_spectral",
     "start_isometric",
     "to_official_keys",
@@ -144,11 +145,23 @@ def fold_spectral(network: Network) -> Network:
         The copy, in evaluation mode.
     """
     folded = copy.deepcopy(network).eval()
-    for parent in list(folded.modules()):
+    release_spectral(folded)
+    return folded
+
+
+def release_spectral(network: nn.Module) -> None:
+    """Exchange spectral convolutions for plain ones that start with the normalised kernels.
+
+    Args:
+        network: Changed in place, but for a bare `SpectralConv2d`; settle it before.
+    """
+    training = network.training
+    network.eval()
+    for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, SpectralConv2d):
                 setattr(parent, name, _plain(child))
-    return folded
+    network.train(training)
 
 
 def from_official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

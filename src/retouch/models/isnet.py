@@ -27,6 +27,7 @@ from retouch.data.batch import Batch
 from retouch.layers.frugal import Tanh
 from retouch.layers.spectral import (
     SpectralConv2d,
+    release_spectral,
     settle_spectral,
     start_isometric,
     to_official_keys,
@@ -56,6 +57,8 @@ class ISNetConfig:
     """Standard deviation of the initial weights; 0.02 learns better in short runs."""
     isometric: bool = False
     """Start with kernels that keep the length of their input (`start_isometric`); ours, faster."""
+    spectral: bool = True
+    """Kernels of unit spectral norm (paper). Without, strong colours are learned sooner (ours)."""
 
     def __post_init__(self) -> None:
         if self.width < 2 or self.width % 2:
@@ -217,6 +220,8 @@ class ISNet(nn.Module):
         if config.isometric:
             start_isometric(self, identity=("merge_", "head."))
         settle_spectral(self)
+        if not config.spectral:
+            release_spectral(self)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """Predict every pixel; known pixels are not copied (see `retouch.pipeline.compositing`).
