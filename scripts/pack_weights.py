@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=json.loads, default=None, help="JSON for the header")
     parser.add_argument("--note", default=None, help="how it was trained, where the recipe differs")
     parser.add_argument("--segmenter", default=None, help="weights that propose its label maps")
+    parser.add_argument("--reach", type=int, default=None, help="thickest hole it learned [px]")
     given = parser.parse_args()
     header, state = files.read(given.source)
     half = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in state.items()}
@@ -33,7 +34,12 @@ def main() -> None:
         source["note"] = given.note
     config = dict(header.config) | ({"segmenter": given.segmenter} if given.segmenter else {})
     header = dataclasses.replace(
-        header, name=given.target.stem, config=config, metrics=given.metrics, source=source
+        header,
+        name=given.target.stem,
+        config=config,
+        metrics=given.metrics,
+        source=source,
+        reach=given.reach,
     )
     files.save(given.target, header, half)
     files.load(given.target)

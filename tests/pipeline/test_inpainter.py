@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,21 @@ def test_tiling_agrees_with_one_piece(monkeypatch: pytest.MonkeyPatch, name: str
     monkeypatch.setattr(tiles, "INNER", 256)
     tiled = network.predict(image, mask)
     assert np.abs(whole - tiled)[mask].max() < 1 / 255
+
+
+@pytest.mark.parametrize(("reach", "seen"), [(None, 256), (64, 144)])
+def test_thick_holes_are_filled_smaller_if_the_weights_say_so(
+    monkeypatch: pytest.MonkeyPatch, reach: int | None, seen: int
+):
+    inpainter = make("structure")
+    inpainter.header = replace(inpainter.header, reach=reach)
+    sides: list[int] = []
+    run = inpainter.passes
+    monkeypatch.setattr(inpainter, "passes", lambda x, m: sides.append(x.shape[-1]) or run(x, m))
+    mask = np.zeros((256, 256), bool)
+    mask[64:192, 64:192] = True
+    inpainter.predict(np.zeros((256, 256, 3), np.float32), mask)
+    assert sides == [seen]
 
 
 @pytest.mark.parametrize("kind", ["thick", "thin", "two"])

@@ -289,7 +289,8 @@ class Inpainter:
         """How many times smaller the network sees a crop; never less than 1."""
         card = self.card
         longer, working = max(mask.shape), card.fixed_size or card.working_size
-        scale = max(1.0, thickness(mask) / (card.reach or working / 2))
+        reach = self.header.reach or card.reach or working / 2
+        scale = max(1.0, thickness(mask) / reach)
         if self.context is None:
             scale = max(scale, longer / working)
         return min(scale, max(1.0, longer / _SMALLEST))

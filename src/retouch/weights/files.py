@@ -37,6 +37,8 @@ class Header:
     metrics: dict[str, Any] | None = None
     source: dict[str, Any] | None = None
     """Where it comes from: recipe and step, or the official file and its sha256."""
+    reach: int | None = None
+    """Thickest hole that it learned to fill at full size [px]; None: that of the network's card."""
 
 
 def save(path: Path, header: Header, state: Mapping[str, Tensor]) -> None:
