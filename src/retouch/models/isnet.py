@@ -58,7 +58,7 @@ class ISNetConfig:
     isometric: bool = False
     """Start with kernels that keep the length of their input (`start_isometric`); ours, faster."""
     spectral: bool = True
-    """Kernels of unit spectral norm (paper). Without, strong colours are learned sooner (ours)."""
+    """Kernels of unit spectral norm (paper). False frees them (ours)."""
 
     def __post_init__(self) -> None:
         if self.width < 2 or self.width % 2:

@@ -22,7 +22,7 @@ _ZLIB_RATIO = 1032  # deflate's limit, zlib.net/zlib_tech.html
 _LEVEL = 3  # higher ones cost twice the time for a few per cent of the bytes
 _AT_ONCE = 1 << 27  # bytes of samples that libdeflate packs in one piece; more go through libpng
 _UP = 2  # filter type: difference to the row above (PNG, Sec. 9.2)
-_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels
+_COLOUR_TYPES = {channels: kind for kind, channels in _CHANNELS.items() if kind != 3}
 # Chunks whose content depends on how the pixels are stored, and those that show the old picture.
 _COLOUR_BOUND = (b"bKGD", b"hIST", b"sBIT")
 _DROPPED = (b"PLTE", b"tRNS", b"IDAT", b"IEND", b"IHDR", b"caBX", b"iDOT")
@@ -195,7 +195,7 @@ def _chunk(kind: bytes, payload: bytes) -> bytes:
 
 
 def _deflated(samples: NDArray[Any]) -> tuple[bytes, bytes, bytes]:
-    """Encode (h, w) or (h, w, c) samples by libdeflate: a third of libpng's time, no more bytes."""
+    """Encode (h, w) or (h, w, c) samples by libdeflate: a third of libpng's time for photos."""
     height, width = samples.shape[:2]
     channels = 1 if samples.ndim == 2 else samples.shape[2]
     bits = 8 * samples.itemsize
