@@ -3,13 +3,17 @@
 A map of 2048 x 2048 pixels is larger than any cache and than what the C library keeps for the next
 tensor: each layer then waits for memory that the system clears anew, and a pixel costs twice as
 much as in a small picture. The result is that of the whole map: a strip sees the rows beyond its
-borders that its layers need, and what they spoil there is cut off.
+borders that its layers need.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+
+from retouch.layers.spectral import SpectralConv2d
 
 __all__ = ["add_in_strips", "in_strips"]
 
@@ -51,34 +55,67 @@ def in_strips(run: Callable[..., Tensor], *maps: Tensor, halo: int, scale: float
 
 
 def add_in_strips(
-    run: Callable[[Tensor], Tensor],
+    layers: Sequence[Callable[[Tensor], Tensor]],
     x: Tensor,
     *,
-    halo: int,
     after: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Compute `after(x + run(x))`; a large map that needs no gradient is overwritten by the result.
+    """Compute `after(x + layers(x))`; a large map that needs no gradient is overwritten by it.
+
+    Rows of a large map run through the layers as through a pipe: a convolution keeps the last rows
+    that it was given until those below them come. So nothing is computed twice, and what comes out
+    lies behind what was read and may take its place.
 
     Args:
-        run: Local layers that keep the shape.
+        layers: Applied in turn: convolutions that keep the size, functions of single pixels; the
+            first of them leaves its input as it is.
         x: (b, c, h, w), which nobody reads afterwards.
-        halo: Rows that a row of the result depends on, above and below.
         after: An activation; may work in place.
     """
     rows = _rows(x)
     h = x.shape[-2]
     if rows >= h:
-        whole = run(x).add_(x)
+        whole = reduce(lambda part, layer: layer(part), layers, x).add_(x)
         return whole if after is None else after(whole)
-    kept = x[..., :0, :]  # rows above the strip as they were before they were overwritten
-    for top in range(0, h, rows):
-        bottom = min(top + rows, h)
-        seen = torch.cat([kept, x[..., top : min(h, bottom + halo), :]], dim=-2)
-        above = kept.shape[-2]
-        kept = x[..., max(top, bottom - halo) : bottom, :].clone()
-        part = run(seen)[..., above : above + bottom - top, :].add_(x[..., top:bottom, :])
-        x[..., top:bottom, :] = part if after is None else after(part)
+    parts = (x[..., top : top + rows, :] for top in range(0, h, rows))
+    top = 0
+    for part in reduce(lambda found, layer: _passed(found, layer, rows), layers, parts):
+        bottom = top + part.shape[-2]
+        place = x[..., top:bottom, :].add_(part)
+        if after is not None:
+            place.copy_(after(place))
+        top = bottom
     return x
+
+
+def _passed(
+    parts: Iterable[Tensor], layer: Callable[[Tensor], Tensor], most: int
+) -> Iterable[Tensor]:
+    """A layer's result, strip by strip, as its input comes in strips of at most so many rows."""
+    return _convolved(parts, layer, most) if isinstance(layer, nn.Conv2d) else map(layer, parts)
+
+
+def _convolved(parts: Iterable[Tensor], conv: nn.Conv2d, most: int) -> Iterator[Tensor]:
+    """Rows of a map's convolution, as far as the rows so far allow; the last ones at the end."""
+    above, beside = (int(p) for p in conv.padding)
+    kernel = conv.unit_weight() if isinstance(conv, SpectralConv2d) else conv.weight
+    options = {"padding": (0, beside), "dilation": conv.dilation, "groups": conv.groups}
+    window = torch.empty(0)  # the last rows, then the new ones; one piece of memory for all strips
+    end = above
+    for part in parts:
+        rows = part.shape[-2]
+        if not window.numel():
+            size = (*part.shape[:2], 2 * above + most, part.shape[3])
+            window = part.new_empty(size).contiguous(memory_format=torch.channels_last)
+            window[..., :above, :] = 0
+        window[..., end : end + rows, :] = part
+        end += rows
+        if end > 2 * above:
+            yield functional.conv2d(window[..., :end, :], kernel, conv.bias, **options)
+            window[..., : 2 * above, :] = window[..., end - 2 * above : end, :].clone()
+            end = 2 * above
+    window[..., end : end + above, :] = 0
+    yield functional.conv2d(window[..., : end + above, :], kernel, conv.bias, **options)
 
 
 def _rows(x: Tensor) -> int:

@@ -63,10 +63,8 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Tensor) -> Tensor:
-        return add_in_strips(self._change, x, halo=self.first.dilation[0] + 1)
-
-    def _change(self, x: Tensor) -> Tensor:
-        return self.second(functional.gelu(self.first(functional.gelu(x))))
+        gelu = functional.gelu
+        return add_in_strips((gelu, self.first, gelu, self.second), x)
 
 
 class Up(nn.Module):

@@ -81,10 +81,7 @@ class ResidualBlock(nn.Module):
         self.second = SpectralConv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return add_in_strips(self._change, x, halo=self.first.dilation[0] + 1, after=self.act)
-
-    def _change(self, x: Tensor) -> Tensor:
-        return self.second(self.act(self.first(x)))
+        return add_in_strips((self.first, self.act, self.second), x, after=self.act)
 
 
 class Stem(nn.Module):
