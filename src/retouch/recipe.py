@@ -46,6 +46,20 @@ _converter = _elements.copy()
 _converter.register_structure_hook_func(lambda kind: get_origin(kind) is tuple, _listed)
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Read a TOML file as it stands, whatever its keys.
+
+    Raises:
+        RecipeError: If the file is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read {path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from None
+
+
 def load(path: Path, cls: type[T], overrides: Iterable[str] = ()) -> T:
     """Read a TOML recipe as `cls`; later overrides win.
 
@@ -58,12 +72,7 @@ def load(path: Path, cls: type[T], overrides: Iterable[str] = ()) -> T:
         RecipeError: If the file is missing or not TOML, a key is unknown or missing, or a value
             does not fit its type.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read {path}: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not TOML: {error}") from None
+    raw = read(path)
     for line in overrides:
         try:
             _merge(raw, tomllib.loads(line))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -68,6 +69,15 @@ def test_runs_are_compared(runs: Path, tmp_path: Path):
         curves.plot(found, tmp_path / "x.gif")
     with pytest.raises(TrainingError, match="no run in"):
         curves.find([tmp_path])
+
+
+def test_runs_of_an_older_version_are_compared(runs: Path, tmp_path: Path):
+    for name in ("one", "two"):
+        shutil.copytree(runs / name, tmp_path / name)
+    written = (tmp_path / "two" / "recipe.toml").read_text()
+    (tmp_path / "two" / "recipe.toml").write_text("forgotten = 2.2\n" + written)
+    found = curves.find([tmp_path])
+    assert found[1].differences(found[0]) == ["forgotten = 2.2", "seed = 1"]
 
 
 def test_a_log_forgets_what_comes_again(tmp_path: Path):

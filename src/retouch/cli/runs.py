@@ -11,7 +11,7 @@ def runs(
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     curves: Annotated[tuple[str, ...], Parameter(name=["--curve", "-c"], negative="")] = (),
 ) -> None:
-    """Show what runs have reached and how their recipes differ; draw their curves.
+    """Show what runs have reached and how recipes of the same network differ; draw their curves.
 
     Args:
         folders: Run folders, or folders of run folders; default `runs`.
@@ -25,22 +25,28 @@ def runs(
 
     found = drawing.find(folders or (Path("runs"),))
     measures = list(dict.fromkeys(k for run in found for k in run.curves if k.startswith("valid")))
-    table = Table("run", "network", "step", "pictures/s")
+    table = Table()
+    for name in ("run", "network", "step", "pictures/s"):
+        table.add_column(name, overflow="fold")
     for name in measures:
-        table.add_column(name.removeprefix("validation "), justify="right")
-    table.add_column("differs from the first in")
+        table.add_column(name.removeprefix("validation "), justify="right", overflow="fold")
     for run in found:
         speed = run.last("pictures/s")
         reached = [run.last(name) for name in measures]
         table.add_row(
             run.label,
-            run.config.network,
-            f"{run.step} of {run.config.steps}",
+            str(run.recipe.get("network", "?")),
+            f"{run.step} of {run.recipe.get('steps', '?')}",
             "" if speed is None else f"{speed:.1f}",
             *("" if value is None else f"{value:.4g}" for value in reached),
-            "; ".join(d for d in run.differences(found[0]) if not d.startswith("name =")),
         )
     Console().print(table)
+    first: dict[str, drawing.Finished] = {}
+    for run in found:
+        model = first.setdefault(str(run.recipe.get("network")), run)
+        differences = [d for d in run.differences(model) if not d.startswith("name =")]
+        if differences:
+            print(f"{run.label} differs from {model.label} in {'; '.join(differences)}")
     if output is not None:
         drawn = drawing.plot(found, output, curves)
         print(f"{', '.join(drawn)} drawn in {output}")

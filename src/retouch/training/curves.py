@@ -1,12 +1,12 @@
 """Comparing runs: what each reached, and the curves of all in one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from retouch import recipe
 from retouch.training import journal
-from retouch.training.config import TrainConfig
 from retouch.training.errors import TrainingError
 
 Points = tuple[list[int], list[float]]
@@ -17,7 +17,8 @@ class Finished:
     """One run as its folder tells it."""
 
     folder: Path
-    config: TrainConfig
+    recipe: Mapping[str, Any]
+    """As the folder has it; an older version may have written other keys than today's."""
     curves: dict[str, Points]
     """Steps and values of every logged number."""
 
@@ -37,7 +38,7 @@ class Finished:
 
     def differences(self, other: "Finished") -> list[str]:
         """The recipe's entries in which this run differs from another, as `key = value`."""
-        mine, theirs = (_flat(recipe.plain(run.config)) for run in (self, other))
+        mine, theirs = (_flat(run.recipe) for run in (self, other))
         return [
             f"{k} = {mine.get(k)}" for k in sorted({*mine, *theirs}) if mine.get(k) != theirs.get(k)
         ]
@@ -59,8 +60,7 @@ def read(folder: Path) -> Finished:
                 steps, values = curves.setdefault(key, ([], []))
                 steps.append(int(row["step"]))
                 values.append(float(value))
-    config = recipe.load(folder / "recipe.toml", TrainConfig)
-    return Finished(folder=folder, config=config, curves=curves)
+    return Finished(folder=folder, recipe=recipe.read(folder / "recipe.toml"), curves=curves)
 
 
 def find(places: Sequence[Path]) -> list[Finished]:
@@ -126,7 +126,7 @@ def plot(runs: Sequence[Finished], output: Path, keys: Sequence[str] = ()) -> li
     return chosen
 
 
-def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     found: dict[str, object] = {}
     for key, value in values.items():
         if isinstance(value, dict):
