@@ -7,7 +7,7 @@ et al. 2016). A loss weight found with one does not carry over to the other:
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,10 @@ class VGG19(nn.Module):
         if scaling == "unit-mean":
             self.entry = nn.Conv2d(3, 3, 1)
         self.requires_grad_(False)
+
+    def width(self, name: str) -> int:
+        """Channels of a map, such as `relu3_1`."""
+        return cast(nn.Conv2d, self.convs[self.names.index(name)]).out_channels
 
     def forward(self, image: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Compute the feature maps after the named ReLUs.

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 CONTENT_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 """EdgeConnect's content layers, also of ISNet and SEM-Net."""
+PERCEPTUAL = ("content", "unit_content", "style")
+"""Terms that compare maps."""
 STYLE_LAYERS = ("relu2_2", "relu3_4", "relu4_4", "relu5_2")
 """EdgeConnect's style layers, also of ISNet and SEM-Net."""
 
@@ -122,17 +124,26 @@ def perceptual_terms(
     Returns:
         Those of `content`, `unit_content` and `style` that weigh something, each a scalar.
     """
-    wanted = [key for key in ("content", "unit_content", "style") if weights.get(key)]
-    if features is None or not wanted:
+    if features is None or not any(weights.get(key) for key in PERCEPTUAL):
         return {}
     layers = {*contents, *styles}
     with torch.no_grad():
         truth = features(target, layers)
-    found = features(prediction, layers)
+    return terms_of_maps(features(prediction, layers), truth, contents, styles, weights)
+
+
+def terms_of_maps(
+    found: Mapping[str, Tensor],
+    truth: Mapping[str, Tensor],
+    contents: Collection[str],
+    styles: Collection[str],
+    weights: Mapping[str, float],
+) -> dict[str, Tensor]:
+    """Like `perceptual_terms`, from the maps of prediction and target by layer name."""
     maps = {key: found[key] for key in contents}
     compute = {
         "content": lambda: content(maps, truth),
         "unit_content": lambda: unit_content(maps, truth),
         "style": lambda: style({key: found[key] for key in styles}, truth),
     }
-    return {key: compute[key]() for key in wanted}
+    return {key: compute[key]() for key in PERCEPTUAL if weights.get(key)}

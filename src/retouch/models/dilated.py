@@ -16,7 +16,7 @@ What decides its form:
     replaces normalisation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -27,9 +27,12 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from retouch.data.batch import Batch
 from retouch.layers.strips import add_in_strips, in_strips
-from retouch.losses.perceptual import perceptual_terms
+from retouch.layers.vgg import VGG19
+from retouch.losses.perceptual import terms_of_maps
 from retouch.losses.reconstruction import masked_l1
 from retouch.models._card import Card
+
+Maps = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +167,40 @@ class HoleCritic(nn.Module):
         return self.head(x).float()
 
 
+class FeatureCritic(nn.Module):
+    """Judges maps of a frozen network, cell by cell: it need not learn to see first.
+
+    The idea is that of projected GANs (Sauer et al., NeurIPS 2021, arXiv:2111.01007). Vectors of
+    the maps are brought to one length, and the hole's share of each cell stands beside them.
+
+    Args:
+        channels: Of the maps.
+        width: Channels inside.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int = 64) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                spectral_norm(nn.Conv2d(c + 1, width, 1)),
+                nn.LeakyReLU(0.2),
+                spectral_norm(nn.Conv2d(width, width, 3, padding=1)),
+                nn.LeakyReLU(0.2),
+                spectral_norm(nn.Conv2d(width, 1, 3, padding=1)),
+            )
+            for c in channels
+        )
+
+    def forward(self, maps: Sequence[Tensor], mask: Tensor) -> list[Tensor]:
+        """Logits (b, 1, h', w') of each map (b, c, h', w'), float32; high means real."""
+        verdicts: list[Tensor] = []
+        for head, x in zip(self.heads, maps, strict=True):
+            length = x.float().square().mean(1, keepdim=True).add(1e-6).rsqrt()
+            seen = torch.cat([x * length.to(x.dtype), _hole_cells(mask, x).to(x.dtype)], dim=1)
+            verdicts.append(head(seen).float())
+        return verdicts
+
+
 @dataclass(frozen=True, kw_only=True)
 class DilatedObjectiveConfig:
     """What the generator pays for, and how the critic is built."""
@@ -176,6 +213,7 @@ class DilatedObjectiveConfig:
             "unit_content": 0.0,
             "style": 60.0,
             "adversarial": 0.05,
+            "adversarial_features": 0.0,
         }
     )
     """Weight of each generator term; content and style fit the unit-mean VGG-19."""
@@ -188,22 +226,27 @@ class DilatedObjectiveConfig:
 
 
 class DilatedObjective(nn.Module):
-    """L1 in and outside the hole, VGG-19 content and style of the composite, a critic of the hole.
+    """L1 in and outside the hole, VGG-19 content and style of the composite, critics of the hole.
 
     Args:
-        config: Weights and choices.
-        features: A `VGG19`, or None to train without content and style terms.
+        config: Weights and choices. `adversarial_features` above 0 adds a critic that judges the
+            maps of `content_layers`.
+        features: A `VGG19`, or None to train without what looks at its maps.
     """
 
     def __init__(
         self,
         config: DilatedObjectiveConfig = DilatedObjectiveConfig(),
-        features: nn.Module | None = None,
+        features: VGG19 | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.features = features
         self.critics = nn.ModuleDict({"critic": HoleCritic(config.critic_width)})
+        if features is not None and config.weights.get("adversarial_features"):
+            widths = [features.width(name) for name in config.content_layers]
+            self.critics["features"] = FeatureCritic(widths)
+        self._seen: tuple[Tensor, Maps, Maps] | None = None
 
     def predict(self, network: nn.Module, batch: Batch) -> Tensor:
         """One pass of the generator."""
@@ -211,37 +254,75 @@ class DilatedObjective(nn.Module):
 
     def generator_terms(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms; each is a scalar."""
-        image, mask = batch.image, batch.mask
+        image, mask, share = batch.image, batch.mask, batch.hole_share
         composite = outputs * mask + image * (1 - mask)
-        verdict = self.critics["critic"](composite, mask)
-        cells = _hole_cells(mask, verdict)
         terms = {
-            "hole": masked_l1(outputs, image, mask, batch.hole_share),
-            "known": masked_l1(outputs, image, 1 - mask, 1 - batch.hole_share),
-            "adversarial": -(verdict * cells).mean() / batch.hole_share.clamp(min=1e-8),
+            "hole": masked_l1(outputs, image, mask, share),
+            "known": masked_l1(outputs, image, 1 - mask, 1 - share),
+            "adversarial": _fooled(self.critics["critic"](composite, mask), mask, share),
         }
+        if self.features is None:
+            return terms
+        found, truth = self._maps(self.features, outputs, batch)
+        self._seen = None
+        if "features" in self.critics:
+            verdicts = self.critics["features"](self._judged(found), mask)
+            fooled = [_fooled(verdict, mask, share) for verdict in verdicts]
+            terms["adversarial_features"] = torch.stack(fooled).sum()
         contents, styles = self.config.content_layers, self.config.style_layers
-        return terms | perceptual_terms(
-            self.features, composite, image, contents, styles, self.config.weights
-        )
+        return terms | terms_of_maps(found, truth, contents, styles, self.config.weights)
 
     def critic_terms(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Hinge loss per cell: a fake cell counts by its hole share, its rest half as real."""
-        image, mask = batch.image, batch.mask
+        """Hinge losses per cell, of the critic of pictures and, summed, of that of maps."""
+        image, mask, share = batch.image, batch.mask, batch.hole_share
         composite = outputs.detach() * mask + image * (1 - mask)
-        critic = self.critics["critic"]
-        real, fake = critic(torch.cat([image, composite]), torch.cat([mask, mask])).chunk(2)
-        cells = _hole_cells(mask, fake)
-        share = batch.hole_share.clamp(min=1e-8)
-        on_real = functional.relu(1 - real).mean()
-        on_fake = (functional.relu(1 + fake) * cells).mean() / share
-        on_known = (functional.relu(1 - fake) * (1 - cells)).mean() / 2
-        return {"critic": (on_real + on_fake + on_known) / 2}
+        twice = torch.cat([mask, mask])
+        verdict = self.critics["critic"](torch.cat([image, composite]), twice)
+        terms = {"critic": _told_apart(verdict, mask, share)}
+        if self.features is not None and "features" in self.critics:
+            found, truth = self._maps(self.features, outputs, batch)
+            pairs = zip(self._judged(truth), self._judged(found), strict=True)
+            both = [torch.cat([real, fake.detach()]) for real, fake in pairs]
+            verdicts = self.critics["features"](both, twice)
+            apart = [_told_apart(verdict, mask, share) for verdict in verdicts]
+            terms["critic_features"] = torch.stack(apart).sum()
+        return terms
+
+    def _judged(self, maps: Maps) -> list[Tensor]:
+        return [maps[name] for name in self.config.content_layers]
+
+    def _maps(self, features: VGG19, outputs: Tensor, batch: Batch) -> tuple[Maps, Maps]:
+        """Maps of composite and truth, kept from the critics' turn for the network's."""
+        if self._seen is None or self._seen[0] is not outputs:
+            composite = outputs * batch.mask + batch.image * (1 - batch.mask)
+            layers = {*self.config.content_layers, *self.config.style_layers}
+            with torch.no_grad():
+                truth = features(batch.image, layers)
+            self._seen = (outputs, features(composite, layers), truth)
+        return self._seen[1:]
 
 
-def _hole_cells(mask: Tensor, logits: Tensor) -> Tensor:
-    """Hole share of each cell that the critic judges, (b, 1, h/8, w/8)."""
-    return functional.interpolate(mask, logits.shape[-2:], mode="area")
+def _fooled(verdict: Tensor, mask: Tensor, share: Tensor) -> Tensor:
+    """What the network pays for the verdict (b, 1, h', w') on its fill."""
+    return -(verdict * _hole_cells(mask, verdict)).mean() / share.clamp(min=1e-8)
+
+
+def _told_apart(verdict: Tensor, mask: Tensor, share: Tensor) -> Tensor:
+    """Hinge loss of verdicts (2b, 1, h', w') on true and filled pictures, cell by cell.
+
+    A cell of a filled picture counts as made by its hole share, its rest half as real.
+    """
+    real, fake = verdict.chunk(2)
+    cells = _hole_cells(mask, fake)
+    on_real = functional.relu(1 - real).mean()
+    on_fake = (functional.relu(1 + fake) * cells).mean() / share.clamp(min=1e-8)
+    on_known = (functional.relu(1 - fake) * (1 - cells)).mean() / 2
+    return (on_real + on_fake + on_known) / 2
+
+
+def _hole_cells(mask: Tensor, cells: Tensor) -> Tensor:
+    """Hole share of each cell of a map, (b, 1, h', w')."""
+    return functional.interpolate(mask, cells.shape[-2:], mode="area")
 
 
 def _context(config: DilatedConfig) -> int:
