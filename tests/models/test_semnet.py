@@ -373,3 +373,22 @@ def test_overfits_four_pictures(record_property):
         schedule.step()
     record_property("psnr", quality)
     assert quality > 28
+
+
+@pytest.mark.parametrize(("colours", "kept"), [(True, True), (False, False)])
+def test_a_start_with_colours_shows_them(colours: bool, kept: bool):
+    """Of the known picture's green against red and blue, the least of its variations."""
+    torch.manual_seed(0)
+    network = SEMNet(SEMNetConfig(channels=8, blocks=(1, 1, 1, 1), colours=colours)).eval()
+    coarse = torch.rand(1, 1, 4, 4) + 0.15 * torch.randn(1, 3, 4, 4)
+    image = torch.nn.functional.interpolate(coarse.clamp(0, 1), (32, 32), mode="bilinear")
+    with torch.inference_mode():
+        made = network(image, torch.zeros(1, 1, 32, 32))
+    green = [x[0, 1] - (x[0, 0] + x[0, 2]) / 2 for x in (image, made)]
+    alike = torch.corrcoef(torch.stack([x.flatten() for x in green]))[0, 1]
+    assert (alike > 0.8) == kept
+
+
+def test_colours_are_for_inpainting():
+    with pytest.raises(ValueError, match="colours is for inpainting"):
+        SEMNetConfig(task="deblur", colours=True)
