@@ -255,7 +255,7 @@ class DilatedObjective(nn.Module):
     def generator_terms(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms; each is a scalar."""
         image, mask, share = batch.image, batch.mask, batch.hole_share
-        composite = outputs * mask + image * (1 - mask)
+        composite = _composite(outputs, batch)
         terms = {
             "hole": masked_l1(outputs, image, mask, share),
             "known": masked_l1(outputs, image, 1 - mask, 1 - share),
@@ -275,7 +275,7 @@ class DilatedObjective(nn.Module):
     def critic_terms(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Hinge losses per cell, of the critic of pictures and, summed, of that of maps."""
         image, mask, share = batch.image, batch.mask, batch.hole_share
-        composite = outputs.detach() * mask + image * (1 - mask)
+        composite = _composite(outputs.detach(), batch)
         twice = torch.cat([mask, mask])
         verdict = self.critics["critic"](torch.cat([image, composite]), twice)
         terms = {"critic": _told_apart(verdict, mask, share)}
@@ -294,12 +294,16 @@ class DilatedObjective(nn.Module):
     def _maps(self, features: VGG19, outputs: Tensor, batch: Batch) -> tuple[Maps, Maps]:
         """Maps of composite and truth, kept from the critics' turn for the network's."""
         if self._seen is None or self._seen[0] is not outputs:
-            composite = outputs * batch.mask + batch.image * (1 - batch.mask)
             layers = {*self.config.content_layers, *self.config.style_layers}
             with torch.no_grad():
                 truth = features(batch.image, layers)
-            self._seen = (outputs, features(composite, layers), truth)
+            self._seen = (outputs, features(_composite(outputs, batch), layers), truth)
         return self._seen[1:]
+
+
+def _composite(outputs: Tensor, batch: Batch) -> Tensor:
+    """What a person sees: the fill in the hole, the picture elsewhere."""
+    return outputs * batch.mask + batch.image * (1 - batch.mask)
 
 
 def _fooled(verdict: Tensor, mask: Tensor, share: Tensor) -> Tensor:
