@@ -52,7 +52,7 @@ class SEMNetConfig:
     blocks: tuple[int, int, int, int] = (4, 6, 6, 8)
     """Blocks per level, from full resolution to the latent one; the decoder mirrors the encoder."""
     colours: bool = False
-    """Start with colours on their way to the output (`_start_colours`); ours, learns hues sooner."""
+    """Start with colours on their way to the output (`_start_colours`); ours: hues come sooner."""
 
     def __post_init__(self) -> None:
         if self.task not in ("inpaint", "deblur"):
