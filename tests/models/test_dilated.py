@@ -51,6 +51,27 @@ def test_maps_kept_from_the_critics_turn_change_nothing(objective: DilatedObject
     assert outputs.grad is None  # critics learn from fills, not the network from critics' losses
 
 
+def test_with_a_teacher_the_fill_is_compared_with_its_fill(
+    objective: DilatedObjective, batch: Batch
+):
+    fill = torch.rand(2, 3, 32, 32)
+    taught = replace(batch, taught=torch.where(batch.mask > 0, fill, batch.image))
+    outputs = torch.where(batch.mask > 0, fill, torch.rand(2, 3, 32, 32)).requires_grad_()
+    alone, led = (
+        objective.generator_terms(outputs, batch),
+        objective.generator_terms(outputs, taught),
+    )
+    assert led["hole"] == 0
+    assert led["unit_content"].abs() < 1e-6
+    assert alone["hole"] > 0.1
+    assert alone["unit_content"] > 0
+    # What is known, and what the critics compare fills with, stays the truth.
+    for name in ("known", "adversarial", "adversarial_features"):
+        assert_close(led[name], alone[name], rtol=0, atol=0)
+    judged = objective.critic_terms(outputs, batch)
+    assert_close(objective.critic_terms(outputs, taught), judged, rtol=0, atol=0)
+
+
 def test_a_critic_of_maps_learns_to_tell(objective: DilatedObjective, batch: Batch):
     """Random fills are easy: the loss falls well below that of guessing."""
     torch.manual_seed(3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_runs import losses, tiny
 
-from retouch import recipe
+from retouch import models, recipe
 from retouch.recipe import RecipeError
 from retouch.training import checkpoint
 from retouch.training.config import TrainConfig
@@ -55,6 +55,43 @@ def interrupt_after(run: Run, steps: int) -> None:
 
     run._train_step = limited  # pyright: ignore[reportAttributeAccessIssue]
     run.fit()
+
+
+def test_a_run_learns_from_a_teacher(pictures: Path, tmp_path: Path):
+    Run(tiny(pictures, steps=1), tmp_path / "teacher", "cpu").fit()
+    file = str(tmp_path / "teacher" / "last.safetensors")
+    alone = Run(tiny(pictures, seed=1), tmp_path / "alone", "cpu")
+    led = Run(tiny(pictures, seed=1, teacher=file), tmp_path / "led", "cpu")
+    alone.fit()
+    led.fit()
+    first, other = losses(tmp_path / "alone")[0], losses(tmp_path / "led")[0]
+    assert first["known"] == other["known"]
+    assert first["hole"] != other["hole"]
+    assert led.learner.teacher is not None
+    _, teacher = files.load(Path(file))
+    torch.testing.assert_close(led.learner.teacher.state_dict(), teacher.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"teacher": "nobody"}, "teacher: no weights and no network named 'nobody'"),
+        ({"teacher": "x", "network": "isnet", "model": {}}, "teacher needs objective_of"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_named(
+    given: dict[str, str], message: str, pictures: Path, tmp_path: Path
+):
+    with pytest.raises(TrainingError, match=message):
+        Run(tiny(pictures, **given, objective={}), tmp_path, "cpu")
+
+
+def test_a_teacher_must_be_a_default_network(pictures: Path, tmp_path: Path):
+    other = models.build("isnet", **models.card("isnet").small)
+    header = files.Header(network="isnet", config=recipe.plain(other.config), name="isnet-x")
+    files.save(tmp_path / "isnet.safetensors", header, other.state_dict())
+    with pytest.raises(TrainingError, match="teacher must be of network dilated, got isnet"):
+        Run(tiny(pictures, teacher=str(tmp_path / "isnet.safetensors")), tmp_path, "cpu")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path):

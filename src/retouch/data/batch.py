@@ -20,6 +20,13 @@ class Batch:
     """(b, h, w) int64 label map, where the network takes one."""
     source: Tensor | None = None
     """(b, 3, h, w) degraded input for tasks other than inpainting (blurred pictures)."""
+    taught: Tensor | None = None
+    """(b, 3, h, w) the picture with a teacher's fill in its hole, where the recipe names one."""
     shares: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """More scalars that terms divide by, averaged over the global batch like `hole_share`: what the
     objective's `shares(batch)` returns, if it has one. Empty: the terms use this batch's own."""
+
+    @property
+    def aim(self) -> Tensor:
+        """What the fill is compared with: the teacher's picture, or the truth."""
+        return self.image if self.taught is None else self.taught

@@ -257,20 +257,20 @@ class DilatedObjective(nn.Module):
         image, mask, share = batch.image, batch.mask, batch.hole_share
         composite = _composite(outputs, batch)
         terms = {
-            "hole": masked_l1(outputs, image, mask, share),
+            "hole": masked_l1(outputs, batch.aim, mask, share),
             "known": masked_l1(outputs, image, 1 - mask, 1 - share),
             "adversarial": _fooled(self.critics["critic"](composite, mask), mask, share),
         }
         if self.features is None:
             return terms
-        found, truth = self._maps(self.features, outputs, batch)
+        found, aim = self._maps(self.features, outputs, batch)
         self._seen = None
         if "features" in self.critics:
             verdicts = self.critics["features"](self._judged(found), mask)
             fooled = [_fooled(verdict, mask, share) for verdict in verdicts]
             terms["adversarial_features"] = torch.stack(fooled).sum()
         contents, styles = self.config.content_layers, self.config.style_layers
-        return terms | terms_of_maps(found, truth, contents, styles, self.config.weights)
+        return terms | terms_of_maps(found, aim, contents, styles, self.config.weights)
 
     def critic_terms(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Hinge losses per cell, of the critic of pictures and, summed, of that of maps."""
@@ -281,6 +281,9 @@ class DilatedObjective(nn.Module):
         terms = {"critic": _told_apart(verdict, mask, share)}
         if self.features is not None and "features" in self.critics:
             found, truth = self._maps(self.features, outputs, batch)
+            if batch.taught is not None:
+                with torch.no_grad():
+                    truth = self.features(batch.image, self.config.content_layers)
             pairs = zip(self._judged(truth), self._judged(found), strict=True)
             both = [torch.cat([real, fake.detach()]) for real, fake in pairs]
             verdicts = self.critics["features"](both, twice)
@@ -292,12 +295,12 @@ class DilatedObjective(nn.Module):
         return [maps[name] for name in self.config.content_layers]
 
     def _maps(self, features: VGG19, outputs: Tensor, batch: Batch) -> tuple[Maps, Maps]:
-        """Maps of composite and truth, kept from the critics' turn for the network's."""
+        """Maps of composite and aim, kept from the critics' turn for the network's."""
         if self._seen is None or self._seen[0] is not outputs:
             layers = {*self.config.content_layers, *self.config.style_layers}
             with torch.no_grad():
-                truth = features(batch.image, layers)
-            self._seen = (outputs, features(_composite(outputs, batch), layers), truth)
+                aim = features(batch.aim, layers)
+            self._seen = (outputs, features(_composite(outputs, batch), layers), aim)
         return self._seen[1:]
 
 

@@ -12,7 +12,7 @@ from retouch.layers.vgg import VGG19
 from retouch.training import calibration
 from retouch.training.config import TrainConfig
 from retouch.training.errors import TrainingError, about
-from retouch.weights import files, official, segmenters, store
+from retouch.weights import files, named, official, segmenters, store
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,23 @@ def objective(config: TrainConfig) -> nn.Module:
     given["weights"] = published | given.get("weights", {})
     settings = recipe.structure(given, facts.objective_config, where="recipe: objective")
     return facts.objective(settings, features)
+
+
+def teacher(config: TrainConfig) -> nn.Module | None:
+    """Load the network whose fills the recipe's network learns, frozen, if the recipe names one.
+
+    Raises:
+        TrainingError: If it is no default network or the objective does not look at its fills.
+    """
+    if not config.teacher:
+        return None
+    if (config.objective_of or config.network) != "dilated":
+        raise TrainingError('teacher needs objective_of = "dilated": no other listens to one')
+    with about("teacher"):
+        header, built = named.load(config.teacher)
+    if header.network != "dilated":
+        raise TrainingError(f"teacher must be of network dilated, got {header.network}")
+    return built.requires_grad_(False)
 
 
 def _features(config: TrainConfig) -> VGG19 | None:

@@ -82,6 +82,9 @@ class TrainConfig:
     objective_of: str = ""
     """Network whose objective is used instead of the network's own, so that different networks
     are trained alike: `dilated` works for all that fill a picture in one pass."""
+    teacher: str = ""
+    """Weights of the default network, a name or a file: the trained network is compared with their
+    one fill instead of the truth, which is one of many. For `objective_of = "dilated"`."""
     features: str | None = None
     """VGG-19 file for content and style terms: a path or a name in the weight store."""
     optim: OptimConfig = OptimConfig()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -57,6 +58,8 @@ class Learner:
         objective: Any = _placed(building.objective(config), fabric.device, layout)
         self.network = network
         self.objective = objective
+        teacher = building.teacher(config)
+        self.teacher = None if teacher is None else _placed(teacher, fabric.device, layout)
         self.critics: nn.ModuleDict = objective.critics
         self.weights: dict[str, float] = dict(objective.config.weights)
         trainable = getattr(objective, "trainable", lambda n: list(n.parameters()))
@@ -90,6 +93,7 @@ class Learner:
             Every unweighted term, averaged over micro-batches (of this process), detached.
         """
         optim = self.config.optim
+        batches = [self._taught(batch) for batch in batches]
         torch.manual_seed(_seed(self.config.seed, number, self.fabric.global_rank))
         self._set_rates(number)
         self.network.train()
@@ -138,6 +142,14 @@ class Learner:
             critic.load_state_dict(state["critics"][name])
         if self.critic_optimizer:
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+
+    @torch.no_grad()
+    def _taught(self, batch: Batch) -> Batch:
+        if self.teacher is None:
+            return batch
+        with self.fabric.autocast():
+            fill = self.teacher(batch.image, batch.mask)
+        return replace(batch, taught=torch.where(batch.mask > 0, fill, batch.image))
 
     def _spread(self, module: nn.Module) -> nn.Module:
         """Compile if asked; average gradients over the processes, if there are several."""
