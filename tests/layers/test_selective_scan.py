@@ -1,5 +1,7 @@
 """Snake orders, the selective scan and the causal convolution: every form against the reference."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -83,10 +85,14 @@ def test_portable_form_passes_gradcheck(monkeypatch: pytest.MonkeyPatch):
     assert torch.autograd.gradcheck(lambda *t: selective_scan(*t, order=order), leaves)
 
 
-def test_conv_and_its_gradients_agree_with_the_reference(form: str):
-    order = snake_order(4, 5, vertical=True, device=CPU)
-    truths = [torch.randn(2, 20, 6), torch.randn(6, 4), torch.randn(6)]
-    weights = torch.randn(2, 20, 6, dtype=torch.float64)
+@pytest.mark.parametrize(("height", "width", "channels"), [(4, 5, 6), (8, 12, 9), (9, 13, 100)])
+def test_conv_and_its_gradients_agree_with_the_reference(
+    form: str, height: int, width: int, channels: int
+):
+    order = snake_order(height, width, vertical=True, device=CPU)
+    shape = (2, height * width, channels)
+    truths = [torch.randn(shape), torch.randn(channels, 4), torch.randn(channels)]
+    weights = torch.randn(shape, dtype=torch.float64)
     leaves = [tensor.double().requires_grad_() for tensor in truths]
     y = causal_conv_reference(*leaves, order=order)
     gradients = torch.autograd.grad((y * weights).sum(), leaves)
@@ -160,3 +166,23 @@ def test_bf16_operands_give_what_float32_ones_give_rounded():
         assert torch.equal(found, wide.bfloat16())
         row = causal_conv(x, taps, bias, order)
         assert torch.equal(row, causal_conv(x.float(), taps, bias, order).bfloat16())
+
+
+def test_gradients_of_bf16_operands_are_those_of_float32_ones_rounded():
+    pytest.importorskip("numba", reason="the CPU kernels need numba")
+    tensors, order = operands(9, 13, 100)
+    halves = [
+        t.bfloat16() if name in ("x", "delta", "gate") else t.float()
+        for name, t in zip(NAMES, tensors, strict=True)
+    ]
+    upstream = torch.randn(1, 117, 100).bfloat16()
+    taps, bias = torch.randn(100, 4), torch.randn(100)
+
+    def gradients(run: Callable[..., Tensor], operands: list[Tensor]) -> tuple[Tensor, ...]:
+        leaves = [t.detach().requires_grad_() for t in operands]
+        return torch.autograd.grad(run(*leaves, order), leaves, upstream.to(leaves[0].dtype))
+
+    for run, values in ((selective_scan, halves), (causal_conv, [halves[0], taps, bias])):
+        ours, wide = gradients(run, values), gradients(run, [t.float() for t in values])
+        for value, mine, theirs in zip(values, ours, wide, strict=True):
+            torch.testing.assert_close(mine, theirs.to(value.dtype), rtol=0, atol=0)

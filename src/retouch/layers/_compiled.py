@@ -90,6 +90,13 @@ def load(source, target, form):
         target[j] = widen(source[j], form)
 
 
+@inner
+def store(source, place, target, form):
+    """Keep what begins at a place of a flat array, which is unsigned."""
+    for j in range(np.uint64(len(target))):
+        target[j] = narrow(source[place + j], form)
+
+
 def spans(length: int, longest: int) -> list[tuple[int, int]]:
     """Cut a length into parts (start, length), at least one for each of torch's threads."""
     parts = max(-(-length // longest), min(torch.get_num_threads(), length))

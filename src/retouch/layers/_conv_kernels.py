@@ -10,15 +10,18 @@ from torch import Tensor
 
 from retouch.layers._compiled import (
     ONE,
+    ZERO,
     arrays,
     bits,
     form_of,
     inner,
     kernel,
+    load,
     narrow,
     run,
     sigmoid,
     spans,
+    store,
     widen,
 )
 
@@ -45,32 +48,88 @@ def _conv(x, order, taps, bias, span, y, form):
             row[j] = narrow(v * sigmoid(v), form)
 
 
+# The way back takes tiles of steps, from the last to the first, in one flat array (why, is told in
+# `_scan_kernels.py`): three rows of x from before the tile and the tile's own, then the gradients
+# of the sums before SiLU, of the tile and of the three steps after it.
+_TILE, _WIDTH, _LANES = 32, 96, 8
+_ROWS = _TILE + 3
+
+
+@inner
+def _x_at(t):
+    """Place of the row of x three steps before step t of the tile."""
+    return np.uint64(t * _WIDTH)
+
+
+@inner
+def _g_at(t):
+    return np.uint64((_ROWS + 2 + t) * _WIDTH)
+
+
+@inner
+def _through_silu(w, taps, bias, steps, lanes):
+    for t in range(steps):
+        x0, x1, x2, x3, g = _x_at(t), _x_at(t + 1), _x_at(t + 2), _x_at(t + 3), _g_at(t)
+        for j in range(lanes):
+            v = bias[j] + (taps[0, j] * w[x0 + j] + taps[1, j] * w[x1 + j])
+            v += taps[2, j] * w[x2 + j] + taps[3, j] * w[x3 + j]
+            s = sigmoid(v)
+            w[g + j] *= s * (ONE + v * (ONE - s))
+
+
+@inner
+def _of_taps(w, dtaps, dbias, steps, lanes):
+    d0, d1, d2, d3 = dtaps[0], dtaps[1], dtaps[2], dtaps[3]
+    for t in range(steps):
+        x0, x1, x2, x3, g = _x_at(t), _x_at(t + 1), _x_at(t + 2), _x_at(t + 3), _g_at(t)
+        for j in range(lanes):
+            d0[j] += w[g + j] * w[x0 + j]
+            d1[j] += w[g + j] * w[x1 + j]
+        for j in range(lanes):
+            d2[j] += w[g + j] * w[x2 + j]
+            d3[j] += w[g + j] * w[x3 + j]
+            dbias[j] += w[g + j]
+
+
+@inner
+def _of_x(w, taps, steps, lanes):
+    """Put the gradients of x where x was, three rows earlier."""
+    for t in range(steps):
+        x, g0, g1, g2, g3 = _x_at(t), _g_at(t), _g_at(t + 1), _g_at(t + 2), _g_at(t + 3)
+        for j in range(lanes):
+            late = taps[3, j] * w[g0 + j] + taps[2, j] * w[g1 + j]
+            w[x + j] = late + (taps[1, j] * w[g2 + j] + taps[0, j] * w[g3 + j])
+
+
 @kernel
-def _conv_back(operands, order, span, dy, gradients):
-    """Gradients of `_conv` for some channels, added to what is there."""
+def _conv_back(operands, order, span, dy, gradients, form):
+    """Gradients of `_conv` for some channels; x, dy and dx are bits, the others are added to."""
     x, taps, bias = operands
     dx, dtaps, dbias = gradients
     first, width = span
     last = first + width
-    g = np.empty(width, np.float32)
-    for t in range(len(order)):
-        g[:] = bias[first:last]
-        for k in range(max(0, 3 - t), 4):
-            xk, w = x[order[t - 3 + k], first:last], taps[k, first:last]
-            for j in range(width):
-                g[j] += w[j] * xk[j]
-        dyt, db = dy[t, first:last], dbias[first:last]
-        for j in range(width):
-            s = sigmoid(g[j])
-            g[j] = dyt[j] * s * (ONE + g[j] * (ONE - s))
-            db[j] += g[j]
-        for k in range(max(0, 3 - t), 4):
-            place = order[t - 3 + k]
-            xk, w = x[place, first:last], taps[k, first:last]
-            dxk, dw = dx[place, first:last], dtaps[k, first:last]
-            for j in range(width):
-                dxk[j] += w[j] * g[j]
-                dw[j] += g[j] * xk[j]
+    lanes = np.uint64((width + _LANES - 1) // _LANES * _LANES)  # beyond the width there are zeros
+    w = np.zeros((2 * _ROWS + 2) * _WIDTH, np.float32)
+    own_taps, own_dtaps = np.zeros((4, lanes), np.float32), np.zeros((4, lanes), np.float32)
+    own_bias, own_dbias = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
+    own_taps[:, :width], own_bias[:width] = taps[:, first:last], bias[first:last]
+    for start in range((len(order) - 1) // _TILE * _TILE, -1, -_TILE):
+        steps = min(_TILE, len(order) - start)
+        for t in range(-3, steps):
+            if start + t >= 0:
+                load(x[order[start + t], first:last], w[_x_at(t + 3) :], form)
+            else:
+                w[_x_at(t + 3) : _x_at(t + 4)] = ZERO
+        for t in range(steps):
+            load(dy[start + t, first:last], w[_g_at(t) :], form)
+        _through_silu(w, own_taps, own_bias, steps, lanes)
+        _of_taps(w, own_dtaps, own_dbias, steps, lanes)
+        _of_x(w, own_taps, steps, lanes)
+        for t in range(steps):
+            store(w, _x_at(t), dx[order[start + t], first:last], form)
+        w[_g_at(_TILE) : _g_at(_TILE + 3)] = w[_g_at(0) : _g_at(3)]
+    dtaps[:, first:last] += own_dtaps[:, :width]
+    dbias[first:last] += own_dbias[:width]
 
 
 def conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
@@ -87,17 +146,16 @@ def conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
 
 
 def conv_backward(dy: Tensor, operands: list[Tensor], order: Tensor) -> list[Tensor]:
-    """Gradients of `conv` with respect to x, taps and bias."""
+    """Gradients of `conv` with respect to x, taps and bias; dy and dx are of the dtype of x."""
     x, taps, bias = operands
-    dx = torch.zeros(x.shape)
+    dx = torch.empty(x.shape, dtype=x.dtype)
     dtaps, dbias = torch.zeros(len(x), *taps.t().shape), torch.zeros(len(x), *bias.shape)
     walk, weights, offsets = arrays(order, taps.t(), bias)
     jobs: list[Callable[[], None]] = []
     for i in range(len(x)):
-        xi, gi, dxi, dti, dbi = arrays(x[i], dy[i], dx[i], dtaps[i], dbias[i])
-        for span in spans(x.shape[2], x.shape[2]):
-            jobs.append(
-                partial(_conv_back, (xi, weights, offsets), walk, span, gi, (dxi, dti, dbi))
-            )
+        (xi, gi, dxi), (dti, dbi) = bits(x[i], dy[i], dx[i]), arrays(dtaps[i], dbias[i])
+        inputs, results = (xi, weights, offsets), (dxi, dti, dbi)
+        for span in spans(x.shape[2], _WIDTH):
+            jobs.append(partial(_conv_back, inputs, walk, span, gi, results, form_of(x.dtype)))
     run(jobs)
     return [dx, dtaps.sum(0).t().contiguous(), dbias.sum(0)]

@@ -29,6 +29,7 @@ from retouch.layers._compiled import (
     sigmoid,
     softplus,
     spans,
+    store,
     summing,
 )
 from retouch.layers.selective_scan import TILE
@@ -103,126 +104,179 @@ def _scan(operands, order, span, y, states, form):
 
 
 # A loop that writes to several arrays becomes vector code only if they surely do not overlap. So
-# the way back keeps its tile in one array of fixed shape, whose planes are these. It takes two
-# states at a time; what belongs to one of them has two planes or rows, n and n + 1.
-_STEP, _DRIVE, _TOTAL, _GY, _DSTEP, _DDRIVE, _Z, _DY, _ROWS = range(9)
-_PAST, _DECAY, _PLANES = 9, 11, 13
-_A, _RATE, _H, _DH, _DA = range(0, 10, 2)  # rows of the plane _ROWS
+# the way back keeps its tile in one flat array of planes, a row per step, and what a loop reads and
+# writes there lies a fixed way apart (places are unsigned: a signed one might count from the end).
+# It takes two states at a time, each with a plane of its own in PAST and FLOW. PAST holds the
+# state before each step and at last its share in the rate's gradient; FLOW the decay and then, one
+# row after the other, the gradient that has come back through it.
+_STEP, _DRIVE, _TOTAL, _GY, _DSTEP, _DDRIVE, _Z, _DY, _PAST, _FLOW, _PLANES = (*range(9), 10, 12)
+_ROWS = TILE + 5  # rows of planes a multiple of 4 kB apart would wait for each other's stores
+_LANES = 8  # the vector code takes so many channels at a time; what is left over would be scalar
+
+
+@inner
+def _row(plane, t):
+    """Place of the first channel of a plane's row."""
+    return np.uint64((plane * _ROWS + t) * _WIDTH)
+
+
+@inner
+def _padded(rows, lanes):
+    wide = np.zeros((len(rows), lanes), np.float32)
+    wide[:, : rows.shape[1]] = rows
+    return wide
 
 
 @summing
-def _recall(w, steps, width, b, c, dc):
-    """Lead two states through a tile again; their past at t is what they were before step t."""
+def _recall(w, rates, n, steps, lanes, b, c, dc):
+    """Lead states n and n + 1 through a tile again."""
+    rate0, rate1 = rates[n], rates[n + 1]
     for t in range(steps):
-        b0, b1, c0, c1 = b[0, t], b[1, t], c[0, t], c[1, t]
+        b0, b1, c0, c1 = b[n, t], b[n + 1, t], c[n, t], c[n + 1, t]
         said0, said1 = ZERO, ZERO
-        for j in range(width):
-            s, u, gy = w[_STEP, t, j], w[_DRIVE, t, j], w[_GY, t, j]
-            e0, e1 = exp2(s * w[_ROWS, _RATE, j]), exp2(s * w[_ROWS, _RATE + 1, j])
-            h0, h1 = w[_ROWS, _H, j], w[_ROWS, _H + 1, j]
-            w[_PAST, t, j], w[_PAST + 1, t, j] = h0, h1
-            w[_DECAY, t, j], w[_DECAY + 1, t, j] = e0, e1
-            h0, h1 = e0 * h0 + u * b0, e1 * h1 + u * b1
-            w[_ROWS, _H, j], w[_ROWS, _H + 1, j] = h0, h1
-            w[_TOTAL, t, j] += h0 * c0 + h1 * c1
-            said0 += h0 * gy
-            said1 += h1 * gy
-        dc[0, t] += said0
-        dc[1, t] += said1
+        step, drive, gy, total = _row(_STEP, t), _row(_DRIVE, t), _row(_GY, t), _row(_TOTAL, t)
+        past0, past1, flow0, flow1 = (
+            _row(_PAST, t),
+            _row(_PAST + 1, t),
+            _row(_FLOW, t),
+            _row(_FLOW + 1, t),
+        )
+        next0, next1 = _row(_PAST, t + 1), _row(_PAST + 1, t + 1)
+        for j in range(lanes):
+            s, u, g = w[step + j], w[drive + j], w[gy + j]
+            e0, e1 = exp2(s * rate0[j]), exp2(s * rate1[j])
+            h0, h1 = e0 * w[past0 + j] + u * b0, e1 * w[past1 + j] + u * b1
+            w[flow0 + j], w[flow1 + j], w[next0 + j], w[next1 + j] = e0, e1, h0, h1
+            w[total + j] += h0 * c0 + h1 * c1
+            said0 += h0 * g
+            said1 += h1 * g
+        dc[n, t] += said0
+        dc[n + 1, t] += said1
 
 
 @summing
-def _return(w, backwards, width, b, c, db):
-    """Lead the gradient of two states back through a tile, from the last step to the first."""
-    for t in backwards:  # an array: counting down leaves scalar code
-        b0, b1, c0, c1 = b[0, t], b[1, t], c[0, t], c[1, t]
+def _return(w, n, steps, lanes, b, c, db):
+    """Lead the gradient of states n and n + 1 back through a tile, from its last step."""
+    for i in range(steps):
+        t = steps - 1 - i
+        b0, b1, c0, c1 = b[n, t], b[n + 1, t], c[n, t], c[n + 1, t]
         felt0, felt1 = ZERO, ZERO
-        for j in range(width):
-            s, u, gy = w[_STEP, t, j], w[_DRIVE, t, j], w[_GY, t, j]
-            g0, g1 = w[_ROWS, _DH, j] + gy * c0, w[_ROWS, _DH + 1, j] + gy * c1
+        drive, gy, ddrive = _row(_DRIVE, t), _row(_GY, t), _row(_DDRIVE, t)
+        past0, past1, flow0, flow1 = (
+            _row(_PAST, t),
+            _row(_PAST + 1, t),
+            _row(_FLOW, t),
+            _row(_FLOW + 1, t),
+        )
+        next0, next1 = _row(_FLOW, t + 1), _row(_FLOW + 1, t + 1)
+        for j in range(lanes):
+            u, g = w[drive + j], w[gy + j]
+            g0, g1 = w[next0 + j] + g * c0, w[next1 + j] + g * c1
             felt0 += g0 * u
             felt1 += g1 * u
-            w[_DDRIVE, t, j] += g0 * b0 + g1 * b1
-            g0, g1 = g0 * w[_DECAY, t, j], g1 * w[_DECAY + 1, t, j]
-            w[_ROWS, _DH, j], w[_ROWS, _DH + 1, j] = g0, g1
-            g0, g1 = g0 * w[_PAST, t, j], g1 * w[_PAST + 1, t, j]
-            w[_DSTEP, t, j] += g0 * w[_ROWS, _A, j] + g1 * w[_ROWS, _A + 1, j]
-            w[_ROWS, _DA, j] += g0 * s
-            w[_ROWS, _DA + 1, j] += g1 * s
-        db[0, t] += felt0
-        db[1, t] += felt1
+            w[ddrive + j] += g0 * b0 + g1 * b1
+            g0, g1 = g0 * w[flow0 + j], g1 * w[flow1 + j]
+            w[flow0 + j], w[flow1 + j] = g0, g1
+            w[past0 + j] *= g0
+            w[past1 + j] *= g1
+        db[n, t] += felt0
+        db[n + 1, t] += felt1
 
 
 @inner
-def _enter_back(w, steps, width, d):
+def _rate(w, a, da, n, steps, lanes):
+    """Take the gradients of decays apart into those of step lengths and of rates n and n + 1."""
+    a0, a1, da0, da1 = a[n], a[n + 1], da[n], da[n + 1]
+    for t in range(steps):
+        step, dstep = _row(_STEP, t), _row(_DSTEP, t)
+        past0, past1 = _row(_PAST, t), _row(_PAST + 1, t)
+        for j in range(lanes):
+            s, g0, g1 = w[step + j], w[past0 + j], w[past1 + j]
+            w[dstep + j] += g0 * a0[j] + g1 * a1[j]
+            da0[j] += g0 * s
+            da1[j] += g1 * s
+
+
+@inner
+def _enter_back(w, steps, lanes, d):
     """Like `_enter`; also turn the result's gradient into that of the total."""
     for t in range(steps):
-        for j in range(width):
-            s, x, z = softplus(w[_STEP, t, j]), w[_DRIVE, t, j], w[_Z, t, j]
-            w[_STEP, t, j] = s
-            w[_DRIVE, t, j] = s * x
-            w[_TOTAL, t, j] = d[j] * x
-            w[_GY, t, j] = w[_DY, t, j] * z * sigmoid(z)
-            w[_DSTEP, t, j] = ZERO
-            w[_DDRIVE, t, j] = ZERO
+        step, drive, total, gy = _row(_STEP, t), _row(_DRIVE, t), _row(_TOTAL, t), _row(_GY, t)
+        gate, dy, dstep, ddrive = _row(_Z, t), _row(_DY, t), _row(_DSTEP, t), _row(_DDRIVE, t)
+        for j in range(lanes):
+            s, x, z = softplus(w[step + j]), w[drive + j], w[gate + j]
+            w[step + j] = s
+            w[drive + j] = s * x
+            w[total + j] = d[j] * x
+            w[gy + j] = w[dy + j] * z * sigmoid(z)
+            w[dstep + j] = ZERO
+            w[ddrive + j] = ZERO
 
 
 @inner
-def _leave(w, steps, width, d, dd):
-    """Make the gradients of x, delta and gate; x and delta stand in the plane of past and decay."""
+def _leave(w, steps, lanes, d, dd):
+    """Make the gradients of x, delta and gate; x and delta stand in the planes of two states."""
     for t in range(steps):
-        for j in range(width):
-            x, gy, z = w[_PAST, t, j], w[_GY, t, j], w[_Z, t, j]
+        step, drive, total, gy = _row(_STEP, t), _row(_DRIVE, t), _row(_TOTAL, t), _row(_GY, t)
+        gate, dy, dstep, ddrive = _row(_Z, t), _row(_DY, t), _row(_DSTEP, t), _row(_DDRIVE, t)
+        own_x, delta = _row(_PAST, t), _row(_FLOW, t)
+        for j in range(lanes):
+            x, g, z = w[own_x + j], w[gy + j], w[gate + j]
             s = sigmoid(z)
-            w[_Z, t, j] = w[_DY, t, j] * w[_TOTAL, t, j] * s * (ONE + z * (ONE - s))
-            g = w[_DDRIVE, t, j]
-            w[_DSTEP, t, j] = (w[_DSTEP, t, j] + g * x) * sigmoid(w[_DECAY, t, j])
-            w[_DDRIVE, t, j] = g * w[_STEP, t, j] + d[j] * gy
-            w[_TOTAL, t, j] = gy * x
-        for j in range(width):
-            dd[j] += w[_TOTAL, t, j]
+            w[gate + j] = w[dy + j] * w[total + j] * s * (ONE + z * (ONE - s))
+            felt = w[ddrive + j]
+            w[dstep + j] = (w[dstep + j] + felt * x) * sigmoid(w[delta + j])
+            w[ddrive + j] = felt * w[step + j] + d[j] * g
+            w[drive + j] = g * x
+        for j in range(lanes):
+            dd[j] += w[drive + j]
 
 
 @kernel
-def _scan_back(operands, order, span, dy, states, gradients):
-    """Gradients of `_scan` for some channels; those of a, b, c and d are added to what is there."""
+def _scan_back(operands, order, span, dy, states, gradients, form):
+    """Gradients of `_scan` for some channels; those of a, b, c and d are added to what is there.
+
+    x, delta, gate, dy and the gradients of the first three are bits in one form.
+    """
     x, delta, a, b, c, d, gate = operands
     dx, ddelta, da, db, dc, dd, dgate = gradients
     first, width = span
     last = first + width
-    # Were a plane a multiple of 4 kB, loads would wait for stores to other planes.
-    w = np.empty((_PLANES, TILE + 1, _WIDTH), np.float32)
-    dh, rates = np.zeros((a.shape[0], width), np.float32), a[:, first:last] * LOG2E
+    lanes = np.uint64((width + _LANES - 1) // _LANES * _LANES)  # beyond the width there are zeros
+    w = np.zeros(_PLANES * _ROWS * _WIDTH, np.float32)
+    own_a, own_da = _padded(a[:, first:last], lanes), np.zeros((a.shape[0], lanes), np.float32)
+    own_d, own_dd = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
+    own_d[:width] = d[first:last]
+    rates, dh = own_a * LOG2E, np.zeros((a.shape[0], lanes), np.float32)
     for start in range((len(order) - 1) // TILE * TILE, -1, -TILE):
         steps = min(TILE, len(order) - start)
-        backwards = np.arange(steps)[::-1].copy()
         for t in range(steps):
-            copy(delta[start + t, first:last], w[_STEP, t])
-            copy(x[start + t, first:last], w[_DRIVE, t])
-            copy(gate[order[start + t], first:last], w[_Z, t])
-            copy(dy[order[start + t], first:last], w[_DY, t])
-        _enter_back(w, steps, width, d[first:last])
+            load(delta[start + t, first:last], w[_row(_STEP, t) :], form)
+            load(x[start + t, first:last], w[_row(_DRIVE, t) :], form)
+            load(gate[order[start + t], first:last], w[_row(_Z, t) :], form)
+            load(dy[order[start + t], first:last], w[_row(_DY, t) :], form)
+        _enter_back(w, steps, lanes, own_d)
+        tile_b, tile_c, tile_db, tile_dc = b[:, start:], c[:, start:], db[:, start:], dc[:, start:]
         for n in range(0, a.shape[0], 2):
             for k in range(2):
-                copy(a[n + k, first:last], w[_ROWS, _A + k])
-                copy(rates[n + k], w[_ROWS, _RATE + k])
-                copy(states[start // TILE, n + k, first:last], w[_ROWS, _H + k])
-                copy(dh[n + k], w[_ROWS, _DH + k])
-                copy(da[n + k, first:last], w[_ROWS, _DA + k])
-            bn, cn = b[n : n + 2, start:], c[n : n + 2, start:]
-            _recall(w, steps, width, bn, cn, dc[n : n + 2, start:])
-            _return(w, backwards, width, bn, cn, db[n : n + 2, start:])
+                copy(states[start // TILE, n + k, first:last], w[_row(_PAST + k, 0) :])
+            _recall(w, rates, n, steps, lanes, tile_b, tile_c, tile_dc)
             for k in range(2):
-                copy(w[_ROWS, _DH + k, :width], dh[n + k])
-                copy(w[_ROWS, _DA + k, :width], da[n + k, first:last])
+                copy(dh[n + k], w[_row(_FLOW + k, steps) :])
+            _return(w, n, steps, lanes, tile_b, tile_c, tile_db)
+            for k in range(2):
+                copy(w[_row(_FLOW + k, 0) : _row(_FLOW + k, 0) + lanes], dh[n + k])
+            _rate(w, own_a, own_da, n, steps, lanes)
         for t in range(steps):
-            copy(x[start + t, first:last], w[_PAST, t])
-            copy(delta[start + t, first:last], w[_DECAY, t])
-        _leave(w, steps, width, d[first:last], dd[first:last])
+            load(x[start + t, first:last], w[_row(_PAST, t) :], form)
+            load(delta[start + t, first:last], w[_row(_FLOW, t) :], form)
+        _leave(w, steps, lanes, own_d, own_dd)
         for t in range(steps):
-            copy(w[_DDRIVE, t, :width], dx[start + t, first:last])
-            copy(w[_DSTEP, t, :width], ddelta[start + t, first:last])
-            copy(w[_Z, t, :width], dgate[order[start + t], first:last])
+            store(w, _row(_DDRIVE, t), dx[start + t, first:last], form)
+            store(w, _row(_DSTEP, t), ddelta[start + t, first:last], form)
+            store(w, _row(_Z, t), dgate[order[start + t], first:last], form)
+    da[:, first:last] += own_da[:, :width]
+    dd[first:last] += own_dd[:width]
 
 
 def scan(operands: list[Tensor], order: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
@@ -257,23 +311,23 @@ def scan_backward(
     """Gradients of `scan` with respect to its operands, in their order."""
     x, delta, a, b, c, d, gate = operands
     parts = spans(x.shape[2], _WIDTH)
-    dx, ddelta, dgate = (torch.empty(x.shape) for _ in range(3))
+    dx, ddelta, dgate = (torch.empty(x.shape, dtype=x.dtype) for _ in range(3))
     # Summed over the batch and, for b and c, over the spans: each job has its own.
     da, dd = torch.zeros(len(x), *a.t().shape), torch.zeros(len(x), *d.shape)
     db, dc = (torch.zeros(len(x), len(parts), b.shape[2], b.shape[1]) for _ in range(2))
+    form = form_of(x.dtype)
     walk, rates, skip = arrays(order, a.t(), d)
     jobs: list[Callable[[], None]] = []
     for i in range(len(x)):
-        xi, di, zi, bi, ci = arrays(x[i], delta[i], gate[i], b[i].t(), c[i].t())
-        gi, si, dxi, ddi, dgi, dai, ddd = arrays(
-            dy[i], states[i], dx[i], ddelta[i], dgate[i], da[i], dd[i]
+        xi, di, zi, gi, dxi, ddi, dgi = bits(
+            x[i], delta[i], gate[i], dy[i], dx[i], ddelta[i], dgate[i]
         )
+        bi, ci, si, dai, ddd = arrays(b[i].t(), c[i].t(), states[i], da[i], dd[i])
         for k, span in enumerate(parts):
             dbi, dci = arrays(db[i, k], dc[i, k])
             results = (dxi, ddi, dai, dbi, dci, ddd, dgi)
-            jobs.append(
-                partial(_scan_back, (xi, di, rates, bi, ci, skip, zi), walk, span, gi, si, results)
-            )
+            parts_of = (xi, di, rates, bi, ci, skip, zi)
+            jobs.append(partial(_scan_back, parts_of, walk, span, gi, si, results, form))
     run(jobs)
     db, dc = (g.sum(1).transpose(1, 2) for g in (db, dc))
     return [

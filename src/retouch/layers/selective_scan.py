@@ -17,8 +17,8 @@ Four forms of the scan compute the same:
     multiplies only numbers in [0, 1]. The shorter ways overflow or are not exact: logarithms and a
     cumulative sum give NaN once a chunk's total of |a| s passes 88, and Mamba-2's matrix form needs
     one rate for all states of a head;
-  - CPU kernels (`_scan_kernels.py`) where numba is installed; they compute in float32 and, where
-    no gradient is wanted, read and write bf16 too;
+  - CPU kernels (`_scan_kernels.py`) where numba is installed; they compute in float32 and read and
+    write bf16 too;
   - GPU kernels (`_scan_triton.py`) on CUDA devices from compute capability 8.0 on where Triton is
     installed; they read and write float32, bf16 and float16 and compute in float32.
 
@@ -127,7 +127,7 @@ def selective_scan(
     operands = [x, delta, a, b, c, d, gate]
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in operands)
     kernels = _has_kernels() and x.device.type == "cpu" and dtype == torch.float32
-    if kernels and not keep and {x.dtype, delta.dtype, gate.dtype} == {torch.bfloat16}:
+    if kernels and {x.dtype, delta.dtype, gate.dtype} == {torch.bfloat16}:
         a, b, c, d = (tensor.to(dtype) for tensor in (a, b, c, d))
         operands = [x, delta, a, b, c, d, gate]  # the kernels widen the long ones
     else:
@@ -158,8 +158,7 @@ def causal_conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     operands = [tensor.to(dtype) for tensor in (x, taps, bias)]
     if _has_kernels() and x.device.type == "cpu" and dtype == torch.float32:
-        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, taps, bias))
-        if x.dtype == torch.bfloat16 and not wanted:
+        if x.dtype == torch.bfloat16:
             operands[0] = x  # the kernel widens it
         y = _conv_op(*operands, order)
     else:
@@ -325,6 +324,7 @@ def _keep_operands(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     *operands, order, _ = inputs
     ctx.save_for_backward(*operands, order, output[1])
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # zeros for the states would be made only to be thrown away
 
 
 def _scan_gradient(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
