@@ -108,7 +108,7 @@ def _conv_back(operands, order, span, dy, gradients, form):
     dx, dtaps, dbias = gradients
     first, width = span
     last = first + width
-    lanes = np.uint64((width + _LANES - 1) // _LANES * _LANES)  # beyond the width there are zeros
+    lanes = np.uint64((width + _LANES - 1) // _LANES * _LANES)  # those beyond the width are zeros
     w = np.zeros((2 * _ROWS + 2) * _WIDTH, np.float32)
     own_taps, own_dtaps = np.zeros((4, lanes), np.float32), np.zeros((4, lanes), np.float32)
     own_bias, own_dbias = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)

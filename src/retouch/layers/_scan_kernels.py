@@ -121,6 +121,12 @@ def _row(plane, t):
 
 
 @inner
+def _pair(plane, t):
+    """Places in the planes of the first and of the second state."""
+    return _row(plane, t), _row(plane + 1, t)
+
+
+@inner
 def _padded(rows, lanes):
     wide = np.zeros((len(rows), lanes), np.float32)
     wide[:, : rows.shape[1]] = rows
@@ -135,13 +141,8 @@ def _recall(w, rates, n, steps, lanes, b, c, dc):
         b0, b1, c0, c1 = b[n, t], b[n + 1, t], c[n, t], c[n + 1, t]
         said0, said1 = ZERO, ZERO
         step, drive, gy, total = _row(_STEP, t), _row(_DRIVE, t), _row(_GY, t), _row(_TOTAL, t)
-        past0, past1, flow0, flow1 = (
-            _row(_PAST, t),
-            _row(_PAST + 1, t),
-            _row(_FLOW, t),
-            _row(_FLOW + 1, t),
-        )
-        next0, next1 = _row(_PAST, t + 1), _row(_PAST + 1, t + 1)
+        (past0, past1), (flow0, flow1) = _pair(_PAST, t), _pair(_FLOW, t)
+        next0, next1 = _pair(_PAST, t + 1)
         for j in range(lanes):
             s, u, g = w[step + j], w[drive + j], w[gy + j]
             e0, e1 = exp2(s * rate0[j]), exp2(s * rate1[j])
@@ -162,13 +163,8 @@ def _return(w, n, steps, lanes, b, c, db):
         b0, b1, c0, c1 = b[n, t], b[n + 1, t], c[n, t], c[n + 1, t]
         felt0, felt1 = ZERO, ZERO
         drive, gy, ddrive = _row(_DRIVE, t), _row(_GY, t), _row(_DDRIVE, t)
-        past0, past1, flow0, flow1 = (
-            _row(_PAST, t),
-            _row(_PAST + 1, t),
-            _row(_FLOW, t),
-            _row(_FLOW + 1, t),
-        )
-        next0, next1 = _row(_FLOW, t + 1), _row(_FLOW + 1, t + 1)
+        (past0, past1), (flow0, flow1) = _pair(_PAST, t), _pair(_FLOW, t)
+        next0, next1 = _pair(_FLOW, t + 1)
         for j in range(lanes):
             u, g = w[drive + j], w[gy + j]
             g0, g1 = w[next0 + j] + g * c0, w[next1 + j] + g * c1
@@ -189,7 +185,7 @@ def _rate(w, a, da, n, steps, lanes):
     a0, a1, da0, da1 = a[n], a[n + 1], da[n], da[n + 1]
     for t in range(steps):
         step, dstep = _row(_STEP, t), _row(_DSTEP, t)
-        past0, past1 = _row(_PAST, t), _row(_PAST + 1, t)
+        past0, past1 = _pair(_PAST, t)
         for j in range(lanes):
             s, g0, g1 = w[step + j], w[past0 + j], w[past1 + j]
             w[dstep + j] += g0 * a0[j] + g1 * a1[j]
@@ -242,7 +238,9 @@ def _scan_back(operands, order, span, dy, states, gradients, form):
     dx, ddelta, da, db, dc, dd, dgate = gradients
     first, width = span
     last = first + width
-    lanes = np.uint64((width + _LANES - 1) // _LANES * _LANES)  # beyond the width there are zeros
+    lanes = np.uint64(
+        (width + _LANES - 1) // _LANES * _LANES
+    )  # those beyond the width drive nothing
     w = np.zeros(_PLANES * _ROWS * _WIDTH, np.float32)
     own_a, own_da = _padded(a[:, first:last], lanes), np.zeros((a.shape[0], lanes), np.float32)
     own_d, own_dd = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
@@ -282,7 +280,7 @@ def _scan_back(operands, order, span, dy, states, gradients, form):
 def scan(operands: list[Tensor], order: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
     """Run the scan on x, delta, a, b, c, d, gate of `selective_scan` on the CPU.
 
-    All are float32; without `keep`, x, delta and gate may be bf16 together.
+    All are float32, or x, delta and gate together bf16.
 
     Returns:
         y (b, l, d) in the dtype of gate, and the states before each tile (b, tiles, n, d), no tiles
