@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retouch.weights import store
+from retouch.weights import named, store
 
 
 @pytest.fixture
@@ -78,3 +78,16 @@ def test_own_weights_are_found_by_stem(home: Path):
     home.mkdir()
     (home / "isnet-faces-256.safetensors").touch()
     assert store.path("isnet-faces-256") == home / "isnet-faces-256.safetensors"
+
+
+def test_a_networks_name_means_its_weights_for_the_task(monkeypatch: pytest.MonkeyPatch):
+    at_hand = {"semnet-deblur": Path("d"), "semnet-scenes": Path("s")}
+    fits = {
+        "": at_hand,
+        "inpaint": {"semnet-scenes": Path("s")},
+        "deblur": {"semnet-deblur": Path("d")},
+    }
+    monkeypatch.setattr(named, "available", lambda task="": fits[task])
+    assert named.find("semnet") == Path("s")
+    assert named.find("semnet", "deblur") == Path("d")
+    assert named.find("semnet-deblur") == Path("d")

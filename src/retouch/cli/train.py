@@ -43,8 +43,12 @@ def train(
     from retouch.layers.host_memory import keep_freed_memory
     from retouch.recipe import load
     from retouch.training.config import TrainConfig
-    from retouch.training.loop import Run
 
+    try:
+        from retouch.training.loop import Run
+    except ModuleNotFoundError as error:
+        print(f"retouch: {error.name} is missing: pip install 'retouch[train]'", file=sys.stderr)
+        sys.exit(2)
     keep_freed_memory()  # a tenth of a step's CPU time: the same sizes come again and again
     first = os.environ.get("RANK", "0") == "0"
     live = first and sys.stdout.isatty() and not (plain or dry_run)

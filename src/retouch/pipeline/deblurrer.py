@@ -61,7 +61,7 @@ class Deblurrer:
             WeightsError: If there are none, or they do not fit their network.
             OptionError: If they are not for deblurring, or there is no such device.
         """
-        path = name if isinstance(name, Path) else named.find(name)
+        path = name if isinstance(name, Path) else named.find(name, "deblur")
         header, network = files.load(path)
         return cls(network, header, device=device, precision=precision)
 

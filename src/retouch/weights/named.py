@@ -27,12 +27,13 @@ def available(task: str = "") -> dict[str, Path]:
     return found
 
 
-def find(name: str) -> Path:
+def find(name: str, task: str = "inpaint") -> Path:
     """Find a weight file.
 
     Args:
         name: A path to a `.safetensors` file, the name of weights (`dilated-photos`) or of a
-            network (`dilated`: its first weights by name).
+            network (`dilated`: its first weights by name, those for the task before others).
+        task: `inpaint` or `deblur`.
 
     Raises:
         WeightsError: If there is none; the message lists what there is.
@@ -42,7 +43,7 @@ def find(name: str) -> Path:
     at_hand = available()
     if name in at_hand:
         return at_hand[name]
-    of_network = sorted(key for key in at_hand if key.startswith(f"{name}-"))
+    of_network = [key for key in (*available(task), *at_hand) if key.startswith(f"{name}-")]
     if of_network:
         return at_hand[of_network[0]]
     listed = ", ".join(sorted(at_hand)) or "none"
