@@ -214,7 +214,7 @@ not taken with these weights are left out.
 def written() -> dict[str, str]:
     """What the page says of each exam: exams that are not taken now keep it."""
     _, *parts = PAGE.read_text(encoding="utf-8").split("\n## ")
-    return {part.partition("\n")[0]: "\n## " + part.rstrip("\n") + "\n" for part in parts}
+    return {part.partition("\n")[0]: "\n## " + part.rstrip("\n") for part in parts}
 
 
 def main() -> None:
@@ -229,7 +229,7 @@ def main() -> None:
     lines = [HEAD]
     for exam in EXAMS:
         if arguments.only and exam.name not in arguments.only:
-            lines += [written().get(exam.name, "")]
+            lines += [text for name, text in written().items() if name == exam.name]
             continue
         report = take(exam, arguments.data, arguments.output, arguments.limit)
         lines += table(exam, report) if report else []
