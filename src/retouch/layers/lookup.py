@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from retouch.layers.frugal import gelu, tanh_of_sum
 from retouch.layers.selective_scan import numba_is_installed
 
 __all__ = ["Lookup"]
@@ -25,7 +26,10 @@ _TABLED: dict[Any, Callable[..., Tensor]] = {
     Tensor.tanh_: torch.tanh,
     functional.elu: functional.elu,
     functional.gelu: functional.gelu,
+    gelu: functional.gelu,
+    tanh_of_sum: torch.tanh,
 }
+_IN_PLACE = (torch.tanh_, Tensor.tanh_, tanh_of_sum)
 
 
 class Lookup(TorchFunctionMode):
@@ -42,25 +46,35 @@ class Lookup(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        plain = _TABLED.get(func)
-        if plain is None or not _suits(args[0]):
+        maps = [x for x in (*args, kwargs.get("out")) if isinstance(x, Tensor)]
+        if func not in _TABLED or not all(_suits(x) and _alike(x, maps[0]) for x in maps):
             return func(*args, **kwargs)
-        from retouch.layers._lookup_kernels import look_up
+        from retouch.layers import _lookup_kernels
 
-        options = {key: value for key, value in kwargs.items() if key != "inplace"}
-        inplace = func in (torch.tanh_, Tensor.tanh_) or bool(kwargs.get("inplace"))
-        table = _table(plain, args[1:], tuple(options.items()))
-        return look_up(args[0], table, inplace=inplace)
+        out = kwargs.pop("out", None)
+        if kwargs.pop("inplace", func in _IN_PLACE) and out is None:
+            out = args[0]
+        if func is tanh_of_sum:
+            return _lookup_kernels.look_up_sum(args[0], args[1], _table(torch.tanh, (), ()), out)
+        table = _table(_TABLED[func], args[1:], tuple(kwargs.items()))
+        return _lookup_kernels.look_up(args[0], table, out)
 
 
 def _suits(x: Tensor) -> bool:
     return (
         x.dtype == torch.bfloat16
+        and x.numel() > 0
         and x.device.type == "cpu"
         and not (x.requires_grad and torch.is_grad_enabled())
         and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
         and numba_is_installed()
     )
+
+
+def _alike(x: Tensor, y: Tensor) -> bool:
+    """Whether two dense maps of one shape lie in memory alike."""
+    strides = zip(x.shape, x.stride(), y.stride(), strict=True)
+    return x.shape == y.shape and all(n == 1 or a == b for n, a, b in strides)
 
 
 @lru_cache

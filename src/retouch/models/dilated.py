@@ -26,7 +26,8 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from retouch.data.batch import Batch
-from retouch.layers.strips import add_in_strips, in_strips
+from retouch.layers.frugal import gelu, summed
+from retouch.layers.rows import rows
 from retouch.layers.vgg import VGG19
 from retouch.losses.perceptual import terms_of_maps
 from retouch.losses.reconstruction import masked_l1
@@ -66,8 +67,9 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Tensor) -> Tensor:
-        gelu = functional.gelu
-        return add_in_strips((gelu, self.first, gelu, self.second), x)
+        (given,) = rows(x)
+        inner = given.through(gelu, self.first, gelu, self.second)
+        return inner.joined(summed, given).into(x)
 
 
 class Up(nn.Module):
@@ -76,14 +78,12 @@ class Up(nn.Module):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.expand = nn.Conv2d(channels, 4 * out, 1)
+        self.unfold = nn.PixelShuffle(2)
         self.merge = nn.Conv2d(2 * out, out, 1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return in_strips(self._merged, x, skip, halo=0, scale=2)
-
-    def _merged(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = functional.pixel_shuffle(self.expand(x), 2)  # (b, out, 2h, 2w)
-        return self.merge(torch.cat([x, skip], dim=1))
+        low, high = rows(x, skip)
+        return low.through(self.expand, self.unfold).beside(high).through(self.merge).into()
 
 
 class DilatedUNet(nn.Module):
@@ -93,6 +93,7 @@ class DilatedUNet(nn.Module):
         super().__init__()
         self.config = config
         half, quarter, eighth = config.channels
+        self.fold = nn.PixelUnshuffle(2)
         self.stem = nn.Conv2d(16, half, 3, padding=1)
         self.half_in = _blocks(half, (1,) * config.half)
         self.down_quarter = nn.Conv2d(half, quarter, 4, stride=2, padding=1)
@@ -104,6 +105,7 @@ class DilatedUNet(nn.Module):
         self.up_half = Up(quarter, half)
         self.half_out = _blocks(half, (1,) * config.half)
         self.expand = nn.Conv2d(half, 64, 3, padding=1)
+        self.unfold = nn.PixelShuffle(2)
         self.finish = nn.Conv2d(16 + 4, 3, 3, padding=1)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -116,22 +118,25 @@ class DilatedUNet(nn.Module):
         Returns:
             (b, 3, h, w) RGB in [0, 1].
         """
-        half = in_strips(self._entered, image, mask, halo=2, scale=0.5)
+        seen, hole = rows(image, mask, channels=self.stem.out_channels)
+        half = seen.joined(_seen, hole).through(self.fold, self.stem).into()
         half = self.half_in(half)  # (b, c1, h/2, w/2)
         quarter = self.quarter_in(self.down_quarter(half))  # (b, c2, h/4, w/4)
         x = self.eighth(self.down_eighth(quarter))  # (b, c3, h/8, w/8)
         x = self.quarter_out(self.up_quarter(x, quarter))
         x = self.half_out(self.up_half(x, half))
-        return in_strips(self._finished, x, image, mask, halo=2, scale=2)
+        low, seen, hole = rows(x, image, mask, channels=self.expand.out_channels)
+        high = low.through(gelu, self.expand, self.unfold, gelu)  # (b, 16, h, w)
+        return (
+            high.joined(_with_known, seen, hole)
+            .through(self.finish)
+            .through(lambda x: (torch.tanh(x.to(image.dtype)) + 1) / 2)
+            .into()
+        )
 
-    def _entered(self, image: Tensor, mask: Tensor) -> Tensor:
-        return self.stem(functional.pixel_unshuffle(_seen(image, mask), 2))
 
-    def _finished(self, x: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-        x = functional.pixel_shuffle(self.expand(functional.gelu(x)), 2)  # (b, 16, h, w)
-        seen = _seen(image, mask).to(x.dtype)
-        x = self.finish(torch.cat([functional.gelu(x), seen], dim=1))
-        return (torch.tanh(x.to(image.dtype)) + 1) / 2
+def _with_known(x: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    return torch.cat([x, _seen(image, mask).to(x.dtype)], dim=1)
 
 
 def _seen(image: Tensor, mask: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from retouch.critics import PatchCritic, frozen
 from retouch.data.batch import Batch
-from retouch.layers.frugal import Tanh
+from retouch.layers.frugal import Tanh, of_sum
+from retouch.layers.rows import rows
 from retouch.layers.spectral import (
     SpectralConv2d,
     release_spectral,
@@ -32,7 +33,6 @@ from retouch.layers.spectral import (
     start_isometric,
     to_official_keys,
 )
-from retouch.layers.strips import add_in_strips, in_strips
 from retouch.losses.adversarial import Kind, critic_loss, generator_loss
 from retouch.losses.perceptual import CONTENT_LAYERS, STYLE_LAYERS, perceptual_terms
 from retouch.losses.reconstruction import l1_per_share
@@ -81,7 +81,9 @@ class ResidualBlock(nn.Module):
         self.second = SpectralConv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return add_in_strips((self.first, self.act, self.second), x, after=self.act)
+        (known,) = rows(x)
+        inner = known.through(self.first, self.act, self.second)
+        return inner.joined(of_sum(self.act), known).into(x)
 
 
 class Stem(nn.Module):
@@ -95,7 +97,9 @@ class Stem(nn.Module):
         self.skip = nn.Conv2d(3, width, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.second(self.act(self.first(x))).add_(self.skip(x)))
+        (known,) = rows(x, channels=self.first.out_channels)
+        inner = known.through(self.first, self.act, self.second)
+        return inner.joined(of_sum(self.act), known.through(self.skip)).into()
 
 
 def _sub_pixel(channels: int) -> nn.Sequential:
@@ -147,18 +151,15 @@ class Stage(nn.Module):
 
     def forward(self, fine: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
         """Map `self.fine(...)` and deep (b, c', h/2^index, w/2^index), which stage 0 ignores."""
-        to_fine, to_deep = [fine], []
-        if self.merge_deep is not None:
-            to_deep.append(self.fine_to_deep(fine))
-        if self.deep is not None and self.deep_to_fine is not None:
+        if self.deep is not None:
             deep = self.deep(deep)
-            to_fine.append(self.deep_to_fine(deep))
-            if self.deep_to_deep is not None:
-                to_deep.append(self.deep_to_deep(deep))
+        shallow, low = rows(fine, deep)
+        to_fine = [] if self.deep_to_fine is None else [low.through(self.deep_to_fine)]
+        to_deep = [] if self.deep_to_deep is None else [low.through(self.deep_to_deep)]
         if self.merge_deep is not None:
-            deep = self.act(self.merge_deep(torch.cat(to_deep, dim=1)))
-        fused = in_strips(lambda *x: self.merge_fine(torch.cat(x, dim=1)), *to_fine, halo=1)
-        return self.act(fused), deep
+            joined = shallow.through(self.fine_to_deep).beside(*to_deep)
+            deep = joined.through(self.merge_deep, self.act).into()
+        return shallow.beside(*to_fine).through(self.merge_fine, self.act).into(fine), deep
 
 
 class TwoStreams(nn.Module):
@@ -192,11 +193,13 @@ class TwoStreams(nn.Module):
             self.head = nn.Conv2d(width, 3, 1)
 
     def forward(self, known: Tensor) -> Tensor:
-        fine = deep = in_strips(self.stem, known, halo=2)
+        fine = deep = self.stem(known)
         for stage in self.stages:
             fine, deep = stage(cast(nn.Module, stage.fine)(fine), deep)
-        parts = (fine,) if self.up is None else (fine, self.up(deep))
-        return in_strips(lambda *x: self.head(torch.cat(x, dim=1)), *parts, halo=4)
+        if self.up is None:
+            return self.head(fine)
+        shallow, low = rows(fine, deep)
+        return shallow.beside(low.through(self.up)).through(self.head).into()
 
 
 class ISNet(nn.Module):

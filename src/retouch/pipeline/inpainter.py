@@ -32,6 +32,8 @@ from retouch.weights import files, named
 
 _SMALLEST = 128
 """A crop is not made smaller than this, however thick its hole [px]."""
+_TOGETHER = 256 * 256
+"""Pixels up to which a crop and its mirror image are one batch on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,13 +317,19 @@ class Inpainter:
         if labels is not None:
             classes = torch.from_numpy(labels[None, None].astype(np.float32)).to(self.device)
             given = (x, holes, sizes.pad(classes, amount)[:, 0].long())
-        if self.card.mirror:
-            given = tuple(torch.cat([part, part.flip(-1)]) for part in given)
-        prediction = self.passes(*given).float()
-        if self.card.mirror:
-            prediction = (prediction[:1] + prediction[1:].flip(-1)) / 2
+        prediction = (self._both_ways(given) if self.card.mirror else self.passes(*given)).float()
         prediction = prediction[..., :h, :w]
         return prediction[0].permute(1, 2, 0).contiguous().cpu().numpy()
+
+    def _both_ways(self, given: tuple[Tensor, ...]) -> Tensor:
+        """Mean of a pass and a mirrored one; small maps share the weights that are read."""
+        mirrored = tuple(part.flip(-1) for part in given)
+        if self.device.type != "cpu" or given[0].shape[-2:].numel() <= _TOGETHER:
+            pair = zip(given, mirrored, strict=True)
+            there, back = self.passes(*(torch.cat(parts) for parts in pair)).split(1)
+        else:
+            there, back = self.passes(*given), self.passes(*mirrored)
+        return (there.float() + back.float().flip(-1)) / 2
 
     def _by_torch(self, *given: Tensor) -> Tensor:
         with devices.autocast(self.device, self.bf16):

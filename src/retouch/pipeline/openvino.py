@@ -72,7 +72,7 @@ class OpenVINO:
             example = tuple(x[..., : self._smallest, : self._smallest] for x in example)
             shapes = [[*shape[:-2], -1, -1] for shape in shapes]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # sizes that are traced: those of `in_strips`
+            warnings.simplefilter("ignore")  # sizes that are traced: those of `rows`
             try:
                 model = self._runtime.convert_model(
                     self._network,
