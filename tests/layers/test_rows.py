@@ -61,40 +61,42 @@ def test_strips_agree_with_the_whole(
     whole: Callable[..., tuple[Tensor, Tensor]], chain: str, height: int
 ):
     torch.manual_seed(0)
-    x = torch.randn(2, 4, height, 24)
-    found, wanted = whole(lambda: rows(x)[0].through(*CHAINS[chain]).into())
-    assert_close(found, wanted)
+    x = torch.randn(2, 4, height, 24).double()
+    layers = [layer.double() if isinstance(layer, nn.Module) else layer for layer in CHAINS[chain]]
+    found, wanted = whole(lambda: rows(x)[0].through(*layers).into())
+    assert_close(found, wanted, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("height", [16, 18, 50, 110])
 def test_maps_of_two_sizes_are_joined(whole: Callable[..., tuple[Tensor, Tensor]], height: int):
     torch.manual_seed(0)
-    low, high = torch.randn(1, 8, height, 24), torch.randn(1, 3, 2 * height, 48)
-    up = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.PixelShuffle(2))
-    merge = nn.Conv2d(7, 5, 3, padding=1)
+    low = torch.randn(1, 8, height, 24).double()
+    high = torch.randn(1, 3, 2 * height, 48).double()
+    up = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.PixelShuffle(2)).double()
+    merge = nn.Conv2d(7, 5, 3, padding=1).double()
 
     def compute() -> Tensor:
         small, large = rows(low, high)
         return small.through(up).beside(large).through(merge).into()
 
     found, wanted = whole(compute)
-    assert_close(found, wanted)
+    assert_close(found, wanted, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 4, 12])
 @pytest.mark.parametrize("height", [16, 17, 50, 96])
 def test_a_sum_overwrites_its_map(height: int, dilation: int):
     torch.manual_seed(0)
-    wide = nn.Conv2d(4, 4, 3, padding=dilation, dilation=dilation)
-    last = nn.Conv2d(4, 4, 3, padding=1)
-    x = torch.randn(1, 4, height, 20)
+    wide = nn.Conv2d(4, 4, 3, padding=dilation, dilation=dilation).double()
+    last = nn.Conv2d(4, 4, 3, padding=1).double()
+    x = torch.randn(1, 4, height, 20).double()
     with torch.inference_mode():
         for layers in ([wide, Tanh(), last], [gelu, wide, gelu, last], [wide]):
             given = x.clone()
             (known,) = rows(given)
             found = known.through(*layers).joined(tanh_of_sum, known).into(given)
             wanted = torch.tanh(x + nn.Sequential(*(_module(layer) for layer in layers))(x))
-            assert_close(found, wanted)
+            assert_close(found, wanted, rtol=1e-10, atol=1e-10)
             assert found is given
 
 
@@ -136,11 +138,11 @@ def test_networks_in_strips_agree(
     whole: Callable[..., tuple[Tensor, Tensor]], name: str, fields: dict[str, Any]
 ):
     torch.manual_seed(0)
-    network = models.build(name, **models.card(name).small, **fields).eval()
+    network = models.build(name, **models.card(name).small, **fields).double().eval()
     for weight in network.parameters():
         if weight.ndim == 4 and not weight.any():
             nn.init.normal_(weight, std=0.05)
-    image, mask = torch.rand(2, 3, 160, 176), torch.zeros(2, 1, 160, 176)
+    image, mask = torch.rand(2, 3, 160, 176).double(), torch.zeros(2, 1, 160, 176).double()
     mask[..., 40:90, 50:120] = 1
     found, wanted = whole(lambda: network(image, mask))
-    assert_close(found, wanted, rtol=0, atol=1e-5)
+    assert_close(found, wanted, rtol=1e-10, atol=1e-10)

@@ -8,7 +8,7 @@ the full-width fixtures agreed.
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -221,6 +221,24 @@ def test_attention_in_blocks_equals_attention_at_once(monkeypatch):
         monkeypatch.setattr(srpnet, "_BLOCK", 1000)  # 7 rows of 64 at once
         blocks = attention_transfer(low, high, mask, 3)
     torch.testing.assert_close(blocks, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_in_bf16_keeps_the_gradient():
+    torch.manual_seed(0)
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 16:40, 16:40] = 1
+    alike = F.interpolate(torch.randn(1, 16, 4, 4), (16, 16), mode="bilinear")  # near ties
+    maps = torch.randn(1, 4, 32, 32), 10 * (alike + 2)
+    wanted = torch.randn(1, 4, 32, 32)
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16):
+        low, high = (x.to(torch.bfloat16).to(dtype).requires_grad_() for x in maps)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            found = attention_transfer(low, high, mask, 1)
+        (found * wanted).sum().backward()
+        gradients.append([cast(Tensor, x.grad).float().flatten() for x in (low, high)])
+    for exact, rounded in zip(*gradients, strict=True):
+        assert torch.cosine_similarity(exact, rounded, dim=0) > 0.99
 
 
 # -- by itself --------------------------------------------------------------------------------

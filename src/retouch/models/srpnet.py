@@ -16,7 +16,7 @@ settled so (`docs/networks/srpnet.md` has the reasons):
     critic sees the picture times the mask at full size.
 
 Differences from PEN-Net's code: attention runs on whole batches, block by block where memory
-counts; in bf16 its smallest weight of 1e-8, far below the rounding, is left out.
+counts; inference in bf16 leaves its smallest weight of 1e-8, far below the rounding, out.
 """
 
 import re
@@ -100,20 +100,23 @@ def attention_transfer(low: Tensor, high: Tensor, mask: Tensor, kernel: int) -> 
     usable = (touched <= 0).flatten(2).to(wide)  # (b, 1, n), n = h*w
     queries = F.unfold(high, kernel, padding=kernel // 2).transpose(1, 2).contiguous()  # per block
     norm = torch.linalg.vector_norm(queries, dim=2, keepdim=True, dtype=wide).clamp(min=1e-4)
-    keys = ((queries / norm).transpose(1, 2) * (usable * _SHARPNESS)).to(queries.dtype).contiguous()
+    keys = (queries / norm).transpose(1, 2) * (usable * _SHARPNESS)
+    exact = torch.is_grad_enabled()  # rounded scores would turn the gradient away
+    keys = keys.to(wide if exact else queries.dtype).contiguous()
     patches = F.unfold(low, 4, stride=2, padding=1).transpose(1, 2).contiguous()  # (b, n, c*16)
     values = patches * usable.transpose(1, 2).to(low.dtype)
     floor = _FLOOR * (patches - values).sum(1, keepdim=True, dtype=wide)  # (b, 1, c*16)
 
     def attended(part: Tensor) -> Tensor:
-        scores = part @ keys
+        with torch.autocast(part.device.type, enabled=False):
+            scores = part.to(keys.dtype) @ keys
         if scores.dtype.itemsize == 2:
             return torch.softmax(scores, dim=2) @ values  # the floors are lost in the rounding
         weights = torch.softmax(scores.to(wide), dim=2).clamp(min=_FLOOR)
         return weights.to(low.dtype) @ values + floor
 
     # Rows of the softmax do not depend on each other. A graph keeps all scores anyway.
-    rows = h * w if torch.is_grad_enabled() else max(1, _BLOCK // (low.shape[0] * h * w))
+    rows = h * w if exact else max(1, _BLOCK // (low.shape[0] * h * w))
     parts = queries.split(rows, dim=1) if rows < h * w else (queries,)
     joined = torch.cat([attended(part) for part in parts], dim=1).transpose(1, 2)  # (b, c*16, n)
     return (F.fold(joined, low.shape[-2:], 4, stride=2, padding=1) / 4).to(low.dtype)
@@ -354,12 +357,8 @@ def pennet_from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], d
         Config fields and our state dict. Keys that PEN-Net does not have stay as they are, for
         strict loading to name them.
     """
-    fields = {
-        "width": state["dw_conv01.0.weight"].shape[0],
-        "residual_blocks": 0,
-        "attention_kernel": 3,
-        "deepest_slope": 0.0,
-    }
+    fields: dict[str, Any] = {"residual_blocks": 0, "attention_kernel": 3, "deepest_slope": 0.0}
+    fields["width"] = state["dw_conv01.0.weight"].shape[0]
     ours: dict[str, Tensor] = {}
     for key, value in state.items():
         name = key

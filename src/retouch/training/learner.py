@@ -270,7 +270,21 @@ def _rewind(norms: Norms) -> None:
 
 
 def _placed(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
-    return module.to(device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    module.to(device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    if device.type == "cpu" and layout == torch.channels_last:
+        for conv in filter(_fails_in_channels_last, module.modules()):
+            conv.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+            conv.register_forward_pre_hook(_contiguous)
+    return module
+
+
+def _fails_in_channels_last(layer: nn.Module) -> bool:
+    """oneDNN 3.x on AVX512 without AMX: such a convolution's gradient of bf16 weights is NaN."""
+    return isinstance(layer, nn.Conv2d) and layer.dilation != (1, 1) and layer.in_channels % 16 != 0
+
+
+def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x.contiguous() for x in inputs)
 
 
 def _optimizer(
