@@ -161,3 +161,16 @@ def test_gradient_descent_decays_matrices_alone(pictures: Path, tmp_path: Path):
     before = {key: p.detach().clone() for key, p in run.learner.network.named_parameters()}
     run.fit()
     assert any(not torch.equal(p, before[k]) for k, p in run.learner.network.named_parameters())
+
+
+def test_dilated_convolutions_of_any_width_have_gradients_in_bf16(pictures: Path, tmp_path: Path):
+    model = {"width": 24, "residual_blocks": 0}
+    config = tiny(pictures, network="srpnet", model=model, objective={"critic_width": 4})
+    learner = Run(config, tmp_path, "cpu").learner
+    conv = learner.network.get_submodule("attend.0.convs.1")
+    x = torch.rand(4, 24, 32, 32).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        conv(x.requires_grad_()).sum().backward()
+    for gradient in (x.grad, *(parameter.grad for parameter in conv.parameters())):
+        assert gradient is not None
+        assert gradient.isfinite().all()

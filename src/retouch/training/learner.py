@@ -279,7 +279,7 @@ def _placed(module: nn.Module, device: torch.device, layout: torch.memory_format
 
 
 def _fails_in_channels_last(layer: nn.Module) -> bool:
-    """oneDNN 3.x on AVX512 without AMX: such a convolution's gradient of bf16 weights is NaN."""
+    """Whether oneDNN 3.12 gives NaN as gradient of its bf16 weights (AVX512 without AMX)."""
     return isinstance(layer, nn.Conv2d) and layer.dilation != (1, 1) and layer.in_channels % 16 != 0
 
 
