@@ -10,17 +10,16 @@ settled so (`docs/networks/srpnet.md` has the reasons):
   - its residual blocks of "stride 2, padding 0" are EdgeConnect's, with dilation 2 and reflection
     padding, one per level, and hold the only instance norms;
   - attention matches 1x1 patches at all levels, as the table says; softmax, mask and output
-    convolutions are PEN-Net's, as are the decoder ("stride 1 deconvolution") and all weights of
-    the loss;
+    convolutions are PEN-Net's, as are decoder ("stride 1 deconvolution") and weights of the loss;
   - all strides of the critics are 2, as printed, and their last layer has no activation; the local
     critic sees the picture times the mask at full size.
 
 Differences from PEN-Net's code: attention runs on whole batches, block by block where memory
-counts; inference in bf16 leaves its smallest weight of 1e-8, far below the rounding, out.
+counts; in bf16 its smallest weight of 1e-8, far below the rounding, is left out.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, cast
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 
 from retouch.critics import WideCritic, frozen
 from retouch.data.batch import Batch
+from retouch.layers.attention import attend_in_blocks
 from retouch.layers.residual import DilatedResidualBlock
 from retouch.losses.adversarial import Kind, critic_loss, generator_loss
 from retouch.losses.perceptual import perceptual_terms
@@ -101,25 +101,31 @@ def attention_transfer(low: Tensor, high: Tensor, mask: Tensor, kernel: int) -> 
     queries = F.unfold(high, kernel, padding=kernel // 2).transpose(1, 2).contiguous()  # per block
     norm = torch.linalg.vector_norm(queries, dim=2, keepdim=True, dtype=wide).clamp(min=1e-4)
     keys = (queries / norm).transpose(1, 2) * (usable * _SHARPNESS)
-    exact = torch.is_grad_enabled()  # rounded scores would turn the gradient away
-    keys = keys.to(wide if exact else queries.dtype).contiguous()
     patches = F.unfold(low, 4, stride=2, padding=1).transpose(1, 2).contiguous()  # (b, n, c*16)
     values = patches * usable.transpose(1, 2).to(low.dtype)
-    floor = _FLOOR * (patches - values).sum(1, keepdim=True, dtype=wide)  # (b, 1, c*16)
+    if torch.is_grad_enabled() and torch.is_autocast_enabled(low.device.type):
+        joined = attend_in_blocks(queries.to(wide), keys.contiguous(), values)  # without floors
+    else:
+        floor = _FLOOR * (patches - values).sum(1, keepdim=True, dtype=wide)  # (b, 1, c*16)
+        joined = _attended(queries, keys.to(queries.dtype).contiguous(), values, floor)
+    found = F.fold(joined.transpose(1, 2), low.shape[-2:], 4, stride=2, padding=1) / 4
+    return found.to(low.dtype)
 
-    def attended(part: Tensor) -> Tensor:
-        with torch.autocast(part.device.type, enabled=False):
-            scores = part.to(keys.dtype) @ keys
-        if scores.dtype.itemsize == 2:
-            return torch.softmax(scores, dim=2) @ values  # the floors are lost in the rounding
-        weights = torch.softmax(scores.to(wide), dim=2).clamp(min=_FLOOR)
-        return weights.to(low.dtype) @ values + floor
 
+def _attended(queries: Tensor, keys: Tensor, values: Tensor, floor: Tensor) -> Tensor:
+    """Values by the softmax of likeness, whose smallest weight is 1e-8; (b, n, c*16)."""
+    b, n, _ = queries.shape
     # Rows of the softmax do not depend on each other. A graph keeps all scores anyway.
-    rows = h * w if exact else max(1, _BLOCK // (low.shape[0] * h * w))
-    parts = queries.split(rows, dim=1) if rows < h * w else (queries,)
-    joined = torch.cat([attended(part) for part in parts], dim=1).transpose(1, 2)  # (b, c*16, n)
-    return (F.fold(joined, low.shape[-2:], 4, stride=2, padding=1) / 4).to(low.dtype)
+    rows = n if torch.is_grad_enabled() else max(1, _BLOCK // (b * n))
+    found: list[Tensor] = []
+    for part in queries.split(rows, dim=1) if rows < n else (queries,):
+        scores = part @ keys
+        if scores.dtype.itemsize == 2:
+            found.append(torch.softmax(scores, dim=2) @ values)  # the floors would be rounded away
+        else:
+            weights = torch.softmax(scores.to(floor.dtype), dim=2).clamp(min=_FLOOR)
+            found.append(weights.to(values.dtype) @ values + floor)
+    return torch.cat(found, dim=1)
 
 
 class Attention(nn.Module):
@@ -215,8 +221,7 @@ class SRPNet(nn.Module):
 
     def _decoded(self, image: Tensor, mask: Tensor) -> list[Tensor]:
         """Compute (b, 2c, h/2^i, w/2^i), decoded and attended features, for levels 1 to 5."""
-        white = (image * 2 - 1).masked_fill(mask > 0, 1)
-        x = torch.cat([white, mask.to(image.dtype)], dim=1)
+        x = torch.cat([(image * 2 - 1).masked_fill(mask > 0, 1), mask.to(image.dtype)], dim=1)
         levels: list[Tensor] = []
         for reduce in self.down:
             x = reduce(x)
@@ -300,8 +305,10 @@ class SRPNetObjective(nn.Module):
         """Compute the generator's terms, unweighted; no critic receives a gradient from them."""
         made, real = _signed(outputs.prediction), _signed(batch.image)
         known = 1 - batch.mask
+        smaller = {"mode": "bilinear", "align_corners": True}
         steps = [
-            l1(_signed(coarse), _resized(real, coarse.shape[-2:])) for coarse in outputs.coarse
+            l1(_signed(coarse), F.interpolate(real, coarse.shape[-2:], **smaller))
+            for coarse in outputs.coarse
         ]
         terms = {
             "hole": masked_l1(made, real, batch.mask, batch.hole_share),
@@ -314,8 +321,7 @@ class SRPNetObjective(nn.Module):
                 logits = self.critics[name](picture)
             terms[f"adversarial_{name}"] = generator_loss(logits, self.config.gan)
         pair = ((completed + 1) / 2, batch.image)
-        weights = self.config.weights
-        return terms | perceptual_terms(self.features, *pair, _LAYERS, _LAYERS, weights)
+        return terms | perceptual_terms(self.features, *pair, _LAYERS, _LAYERS, self.config.weights)
 
     def critic_terms(self, outputs: Pyramid, batch: Batch) -> dict[str, Tensor]:
         """Compute each critic's loss, the mean of its real and fake halves."""
@@ -335,10 +341,6 @@ class SRPNetObjective(nn.Module):
 
 def _signed(picture: Tensor) -> Tensor:
     return picture * 2 - 1
-
-
-def _resized(picture: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(picture, size=tuple(size), mode="bilinear", align_corners=True)
 
 
 _NAMES = (
