@@ -121,6 +121,7 @@ def test_a_transparent_part_is_the_hole_without_a_mask(tmp_path: Path, weights: 
         (("nowhere.png", "m.png"), "nowhere.png"),
         (("a.png", "nowhere.png"), "nowhere.png"),
         (("a.png", "large.png"), "--resize-mask"),
+        (("a.png",), "a.png has no transparency"),
         (("a.png", "m.png", "--network", "lama"), "no weights and no network named 'lama'"),
         (("a.png", "m.png", "--dilate", "-1"), "dilate must be at least 0 px, got -1"),
         (("a.png", "m.png", "--device", "abacus"), "no device named 'abacus'"),

@@ -35,6 +35,7 @@ def deblur(
     from rich.progress import track
 
     from retouch import pictures
+    from retouch.layers.host_memory import keep_freed_memory
     from retouch.pipeline.deblurrer import Deblurrer
 
     many = picture.is_dir()
@@ -44,6 +45,7 @@ def deblur(
     folder = output or picture.with_name(f"{picture.resolve().name}_sharp")
     if many:
         folder.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     deblurrer = Deblurrer.load(weights or network, device=device, precision=precision)
     failed = 0
     for path in track(found, "Deblurring", disable=not many, transient=True):

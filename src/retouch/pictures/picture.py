@@ -223,7 +223,8 @@ class Picture:
             )
         box = (slice(top, top + height), slice(left, left + width))
         result = self.pixels.copy() if copy else self.pixels
-        result[box][hole] = self._samples(pixels[hole])
+        flat = pixels.reshape(height * width, *pixels.shape[2:])
+        result[box][hole] = self._samples(np.take(flat, np.flatnonzero(hole), axis=0))
         alpha = self.alpha
         if alpha is not None and opaque:
             alpha = alpha.copy() if copy else alpha
@@ -253,7 +254,7 @@ class Picture:
                 raise PictureError(
                     f"float pixels must lie in [0, 1], got {values.min()} to {values.max()}"
                 )
-            values = np.rint(values.astype(np.float64) * self.white).astype(dtype)
+            values = np.rint(values * values.dtype.type(self.white)).astype(dtype)
         if values.dtype != dtype:
             raise PictureError(f"pixels must be {dtype} or float, got {values.dtype}")
         if self.is_grey and values.ndim == 2:

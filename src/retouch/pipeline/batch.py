@@ -114,6 +114,8 @@ def open_job(job: Job, reading: ReadOptions, label_set: LabelSet | None = None) 
     with places.at_hand(job.picture) as file:
         picture = pictures.read(file)
     if job.mask is None:
+        if picture.alpha is None:
+            raise PictureError(f"{job.picture} has no transparency to mark a hole; give a mask")
         return picture, pictures.mask_from_alpha(picture), _labels(job.labels, picture, label_set)
     with places.at_hand(job.mask) as file:
         mask = pictures.read_mask(file, invert=reading.invert_mask)

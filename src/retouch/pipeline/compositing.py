@@ -71,7 +71,7 @@ def _match_rim(fill: Pixels, image: Pixels, mask: Mask, reach: float) -> Pixels:
     step = (image - fill) * ring[..., None]
     weight = cv2.GaussianBlur(ring, (0, 0), reach) + np.float32(1e-6)
     spread = cv2.GaussianBlur(step, (0, 0), reach) / weight[..., None]
-    spread = np.sign(spread) * np.maximum(np.abs(spread) - _UNSEEN, 0)
+    spread -= spread.clip(-_UNSEEN, _UNSEEN)
     fade = np.exp(-distance / np.float32(reach))
     return np.clip(fill + spread * fade[..., None], 0, 1, dtype=np.float32)
 

@@ -202,6 +202,7 @@ def _patches(padded: Pixels, corners: np.ndarray) -> np.ndarray:
     windows = np.lib.stride_tricks.as_strided(  # rows of a patch lie in memory as they are
         padded, (*count, _PATCH, _PATCH * 3), (down, across, down, 4), writeable=False
     )
-    found = windows[corners[:, 0], corners[:, 1]].reshape(len(corners), -1)
-    to_mean = np.tile(np.eye(3, dtype=np.float32), (_PATCH**2, _PATCH**2)) / _PATCH**2
-    return found - 0.5 * (found @ to_mean)
+    found = windows[corners[:, 0], corners[:, 1]].reshape(len(corners), _PATCH**2, 3)
+    centres = tuple((corners + _PATCH // 2).T)
+    found -= 0.5 * cv2.blur(padded, (_PATCH, _PATCH))[centres][:, None]
+    return found.reshape(len(corners), -1)

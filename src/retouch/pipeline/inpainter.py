@@ -220,14 +220,13 @@ class Inpainter:
             fill = self._predict_boxes(view, unknown, labels, refine=options.refine)
             picture = blocks.put(fill, view, unknown, inner, options.feather, copy=copy)
         else:
-            own = np.zeros((crop.height, crop.width), bool)
-            own[inner.slices] = unknown[inner.slices]
             samples = picture.crop(crop.top, crop.left, crop.height, crop.width)
             image = samples.astype(np.float32) / np.float32(picture.white)
             fill = self.predict(image, unknown, labels, refine=options.refine)
             fill = compositing.match_rim(fill, image, unknown)
             fill = compositing.feather(fill, image, unknown, options.feather)
-            picture = picture.replace(fill, own, top=crop.top, left=crop.left, copy=copy)
+            fill, own, holes = fill[inner.slices], unknown[inner.slices], group.holes
+            picture = picture.replace(fill, own, top=holes.top, left=holes.left, copy=copy)
         pending[group.holes.slices] = False
         return picture
 
