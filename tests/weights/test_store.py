@@ -80,14 +80,15 @@ def test_own_weights_are_found_by_stem(home: Path):
     assert store.path("isnet-faces-256") == home / "isnet-faces-256.safetensors"
 
 
-def test_a_networks_name_means_its_weights_for_the_task(monkeypatch: pytest.MonkeyPatch):
-    at_hand = {"semnet-deblur": Path("d"), "semnet-scenes": Path("s")}
-    fits = {
-        "": at_hand,
-        "inpaint": {"semnet-scenes": Path("s")},
-        "deblur": {"semnet-deblur": Path("d")},
-    }
+def test_a_networks_name_means_its_most_general_weights_for_the_task(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    filling = {"semnet-faces": Path("f"), "semnet-scenes": Path("s"), "srpnet-facades": Path("a")}
+    sharpening = {"semnet-deblur": Path("d")}
+    fits = {"": sharpening | filling, "inpaint": filling, "deblur": sharpening}
     monkeypatch.setattr(named, "available", lambda task="": fits[task])
     assert named.find("semnet") == Path("s")
+    assert named.find("srpnet") == Path("a")
     assert named.find("semnet", "deblur") == Path("d")
+    assert named.find("semnet-faces") == Path("f")
     assert named.find("semnet-deblur") == Path("d")

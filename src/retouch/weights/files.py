@@ -70,7 +70,8 @@ def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
     """
     with _opened(path) as file:
         header = _header(file, path)
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        # copied to where the allocator aligns it: sums in vectors depend on that in the last bit
+        state = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     return header, state
 
 

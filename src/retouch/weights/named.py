@@ -10,6 +10,8 @@ from retouch.weights.files import Header, WeightsError
 
 DEFAULT = "dilated-photos"
 """What fills if nobody asks for anything else."""
+_GENERAL = ("-photos", "-scenes")
+"""How names of weights end that know pictures of many kinds."""
 
 
 def available(task: str = "") -> dict[str, Path]:
@@ -32,7 +34,8 @@ def find(name: str, task: str = "inpaint") -> Path:
 
     Args:
         name: A path to a `.safetensors` file, the name of weights (`dilated-photos`) or of a
-            network (`dilated`: its first weights by name, those for the task before others).
+            network (`isnet`: its weights for the task before others, and among them those that
+            know pictures of many kinds before those for faces or facades).
         task: `inpaint` or `deblur`.
 
     Raises:
@@ -43,9 +46,11 @@ def find(name: str, task: str = "inpaint") -> Path:
     at_hand = available()
     if name in at_hand:
         return at_hand[name]
-    of_network = [key for key in (*available(task), *at_hand) if key.startswith(f"{name}-")]
+    fits = available(task)
+    of_network = [key for key in at_hand if key.startswith(f"{name}-")]
     if of_network:
-        return at_hand[of_network[0]]
+        rank = {key: (key not in fits, not key.endswith(_GENERAL)) for key in of_network}
+        return at_hand[min(of_network, key=rank.__getitem__)]
     listed = ", ".join(sorted(at_hand)) or "none"
     if name in models.names():
         raise WeightsError(
