@@ -116,7 +116,8 @@ EXAMS = (
         "tight face crops, irregular holes",
         "celeba_faces256/test-*.tar",
         BUCKETED,
-        ("dilated-photos",),
+        ("isnet-faces", "dilated-photos"),
+        (*CLASSICAL, "migan"),
     ),
     Exam(
         "faces-centre",
