@@ -12,6 +12,7 @@ from retouch import models
 from retouch.layers import rows as strips
 from retouch.layers.frugal import Tanh, gelu, summed, tanh_of_sum
 from retouch.layers.lookup import Lookup
+from retouch.layers.pixelwise import LayerNorm, Linear, Taller
 from retouch.layers.rows import rows
 from retouch.layers.spectral import SpectralConv2d
 
@@ -50,6 +51,9 @@ CHAINS = {
     "unfolded": [nn.Conv2d(4, 16, 1), nn.PixelShuffle(2), nn.Conv2d(4, 4, 7, padding=3)],
     "unfolded twice": [nn.Conv2d(4, 64, 3, padding=1), *[nn.PixelShuffle(2), Tanh()] * 2],
     "folded": [nn.PixelUnshuffle(2), gelu, nn.Conv2d(16, 4, 3, padding=1)],
+    "pooled": [nn.AvgPool2d(2), nn.Conv2d(4, 4, 3, padding=1)],
+    "taller": [nn.Conv2d(4, 4, 3, padding=1), Taller(2), nn.Conv2d(4, 4, 5, padding=2)],
+    "of pixels": [nn.Conv2d(4, 6, 3, padding=1), LayerNorm(6), nn.ReLU(), Linear(6, 4)],
     "looks at all": [nn.Conv2d(4, 4, 3, padding=1), nn.InstanceNorm2d(4), nn.Conv2d(4, 4, 1)],
     "enlarged": [nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(4, 4, 3, padding=1)],
 }

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from retouch.layers import selective_scan as module
 from retouch.layers.selective_scan import (
+    Carried,
+    can_carry,
     causal_conv,
     causal_conv_reference,
     selective_scan,
     selective_scan_reference,
 )
-from retouch.layers.snake import position_frequencies, position_table, snake_order
+from retouch.layers.snake import position_frequencies, position_table, snake_order, snake_walks
 
 CPU = torch.device("cpu")
 NAMES = ("x", "delta", "a", "b", "c", "d", "gate")
@@ -143,6 +145,39 @@ def test_snakes_visit_every_pixel_and_only_step_to_neighbours(vertical: bool):
     assert sorted(order) == list(range(35))
     rows, columns = np.divmod(order, 7)
     assert (np.abs(np.diff(rows)) + np.abs(np.diff(columns)) == 1).all()
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+def test_stretches_are_the_snake_in_parts(vertical: bool):
+    whole = snake_walks(10, 14, position_frequencies(6), CPU)[vertical][0]
+    stretches = snake_walks(10, 14, position_frequencies(6), CPU, parts=3)[vertical]
+    assert len(stretches) == 3
+    numbers = torch.arange(140).view(1, 1, 10, 14)
+    visited = [part.of(numbers).flatten()[part.order] for part in stretches]
+    assert torch.equal(torch.cat(visited), whole.order)
+    table = whole.positions.permute(2, 0, 1)[None]
+    assert all(torch.equal(part.positions, part.of(table)[0]) for part in stretches)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_walk_in_stretches_is_the_walk(dtype: torch.dtype):
+    pytest.importorskip("numba", reason="the CPU kernels need numba")
+    torch.manual_seed(0)
+    tensors, order = operands(9, 13, 12)
+    x, delta, a, b, c, d, gate = (tensor.float() for tensor in tensors)
+    x, delta, gate = (tensor.to(dtype) for tensor in (x, delta, gate))
+    taps, bias, count = torch.randn(12, 4), torch.randn(12), len(order)
+    carried = Carried(torch.zeros(len(x), 3, 12, dtype=dtype), torch.zeros(len(x), a.shape[1], 12))
+    with torch.inference_mode():
+        assert can_carry(x, a.shape[1])
+        walk = selective_scan(x, delta, a, b, c, d, gate, order)
+        row = causal_conv(x, taps, bias, order)
+        for start, stop in ((0, 40), (40, 42), (42, 43), (43, count)):
+            part, places = slice(start, stop), order[start:stop]
+            own = torch.arange(stop - start)
+            assert torch.equal(causal_conv(x[:, places], taps, bias, own, carried), row[:, part])
+            scanned = (x[:, part], delta[:, part], a, b[:, part], c[:, part], d, gate[:, places])
+            assert torch.equal(selective_scan(*scanned, own, carried), walk[:, places])
 
 
 def test_positions_follow_the_snake():

@@ -20,8 +20,9 @@ from torch import Tensor
 from official_fixtures import relative_error
 from retouch.critics import PatchCritic, patch_critic_from_official
 from retouch.data.batch import Batch
-from retouch.layers import selective_scan
+from retouch.layers import rows, selective_scan
 from retouch.layers.vgg import VGG19
+from retouch.models import semnet
 from retouch.models.semnet import (
     CARD,
     SEMNet,
@@ -86,10 +87,13 @@ def test_reduced_network_matches_the_official_one(parity: Any, recipe: Any, form
     assert network.config == SEMNetConfig(channels=16, blocks=(1, 2, 1, 1))
     truth = load_file(parity.folder / "semnet_reduced.safetensors")
     taps: dict[str, Tensor] = {}
-    block = network.get_submodule("encoder.0.blocks.0")
-    for name in ("smb", "sefn"):
-        hook = block.get_submodule(name)
-        hook.register_forward_hook(lambda _m, _i, y, n=name: taps.update({n: y}))
+    block = network.encoder[0].get_submodule("blocks.0")
+    block.get_submodule("smb").register_forward_hook(
+        lambda _m, given, y: taps.update(smb=y - given[0])  # ours adds it at once
+    )
+    block.get_submodule("sefn").register_forward_hook(
+        lambda _m, _i, y: taps.update(sefn=y.into().clone())
+    )
     with torch.inference_mode():
         for height, width in ((64, 64), (32, 48)):
             prediction = network(*official_inputs(recipe, height, width))
@@ -98,7 +102,26 @@ def test_reduced_network_matches_the_official_one(parity: Any, recipe: Any, form
         double = network.double()(*(t.double() for t in official_inputs(recipe, 32, 48)))
     assert relative_error(double, truth["out_32x48.f64"]) < 1e-6
     for name, tap in taps.items():
-        assert relative_error(tap.permute(0, 3, 1, 2), truth[f"tap_{name}_32x48.f64"]) < 2e-5
+        assert relative_error(tap, truth[f"tap_{name}_32x48.f64"]) < 2e-5
+
+
+@pytest.mark.parametrize("task", ["inpaint", "deblur"])
+def test_stretches_and_strips_give_the_same(monkeypatch: pytest.MonkeyPatch, task: str):
+    pytest.importorskip("numba", reason="the CPU kernels need numba")
+    torch.manual_seed(0)
+    network, (image, mask) = small(task), example(48, count=2)
+    inputs = (image, mask) if task == "inpaint" else (image,)
+    with torch.inference_mode():
+        whole = network(*inputs)
+        monkeypatch.setattr(semnet, "_STRETCH", 1 << 12)
+        monkeypatch.setattr(rows, "_LARGE", 1 << 10)
+        monkeypatch.setattr(rows, "_STRIP", 1 << 12)
+        stretches: list[Any] = []
+        snake = network.get_submodule("encoder.0.blocks.0.smb.vertical")
+        snake.register_forward_pre_hook(lambda _m, given: stretches.append(given[1]))
+        parts = network(*inputs)
+    assert len(stretches) > 2
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

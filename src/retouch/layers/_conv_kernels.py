@@ -27,19 +27,22 @@ from retouch.layers._compiled import (
 
 
 @inner
-def _back(x, order, t, width):
-    """The pixel visited t steps after the start; before the start there are zeros."""
-    return x[order[t]] if t >= 0 else np.zeros(width, x.dtype)
+def _back(x, past, order, t):
+    """The pixel visited t steps after the start; before the start there are three in `past`."""
+    return x[order[t]] if t >= 0 else past[t + 3]
 
 
 @kernel
-def _conv(x, order, taps, bias, span, y, form):
-    """Causal convolution of four taps along the order, then SiLU, for some steps; x, y are bits."""
+def _conv(x, past, order, taps, bias, span, y, form):
+    """Causal convolution of four taps along the order, then SiLU, for some steps.
+
+    x, past and y are bits.
+    """
     width = x.shape[1]
     w0, w1, w2, w3 = taps[0], taps[1], taps[2], taps[3]
     for t in range(span[0], span[0] + span[1]):
-        x0, x1 = _back(x, order, t - 3, width), _back(x, order, t - 2, width)
-        x2, x3 = _back(x, order, t - 1, width), x[order[t]]
+        x0, x1 = _back(x, past, order, t - 3), _back(x, past, order, t - 2)
+        x2, x3 = _back(x, past, order, t - 1), x[order[t]]
         row = y[t]
         for j in range(width):
             v0, v1 = widen(x0[j], form), widen(x1[j], form)
@@ -132,15 +135,21 @@ def _conv_back(operands, order, span, dy, gradients, form):
     dbias[first:last] += own_dbias[:width]
 
 
-def conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
-    """Run the causal convolution of `causal_conv` on the CPU; x is float32 or bf16, and so is y."""
+def conv(
+    x: Tensor, taps: Tensor, bias: Tensor, order: Tensor, past: Tensor | None = None
+) -> Tensor:
+    """Run the causal convolution of `causal_conv` on the CPU.
+
+    x is float32 or bf16, and so are y and what was before, `past` (b, 3, d): without it zeros.
+    """
+    past = x.new_zeros(len(x), 3, x.shape[2]) if past is None else past
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     walk, weights, offsets = arrays(order, taps.t(), bias)
     jobs: list[Callable[[], None]] = []
     for i in range(len(x)):
-        xi, yi = bits(x[i], y[i])
+        xi, pi, yi = bits(x[i], past[i], y[i])
         for span in spans(len(walk), len(walk)):
-            jobs.append(partial(_conv, xi, walk, weights, offsets, span, yi, form_of(x.dtype)))
+            jobs.append(partial(_conv, xi, pi, walk, weights, offsets, span, yi, form_of(x.dtype)))
     run(jobs)
     return y
 

@@ -73,9 +73,10 @@ def _pass(tile, n, steps, a, h, b, c):
 
 
 @kernel
-def _scan(operands, order, span, y, states, form):
+def _scan(operands, order, span, carried, y, states, form):
     """Scan some channels; `states` receives the state before each tile, unless it is empty.
 
+    `carried` is the state before the first step and becomes that after the last.
     x, delta, gate and y are bits in one form: what is kept in bf16 is widened and rounded here.
     """
     x, delta, a, b, c, d, gate = operands
@@ -85,7 +86,7 @@ def _scan(operands, order, span, y, states, form):
     last = first + width
     decay = a[:, first:last].copy()
     skip = d[first:last]
-    h = np.zeros((n_states, width), np.float32)
+    h = carried[:, first:last].copy()
     for start in range(0, len(order), TILE):
         steps = min(TILE, len(order) - start)
         for t in range(steps):
@@ -101,6 +102,7 @@ def _scan(operands, order, span, y, states, form):
             row = y[order[start + t], first:last]
             for j in range(width):
                 row[j] = narrow(total[t, j] * z[t, j] * sigmoid(z[t, j]), form)
+    carried[:, first:last] = h
 
 
 # A loop that writes to several arrays becomes vector code only if they surely do not overlap. So
@@ -277,10 +279,13 @@ def _scan_back(operands, order, span, dy, states, gradients, form):
     dd[first:last] += own_dd[:width]
 
 
-def scan(operands: list[Tensor], order: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
+def scan(
+    operands: list[Tensor], order: Tensor, *, keep: bool, carried: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Run the scan on x, delta, a, b, c, d, gate of `selective_scan` on the CPU.
 
-    All are float32, or x, delta and gate together bf16.
+    All are float32, or x, delta and gate together bf16. `carried` (b, n, d) is the state before the
+    first step, without it zeros, and becomes that after the last.
 
     Returns:
         y (b, l, d) in the dtype of gate, and the states before each tile (b, tiles, n, d), no tiles
@@ -291,14 +296,17 @@ def scan(operands: list[Tensor], order: Tensor, *, keep: bool) -> tuple[Tensor, 
     y = torch.empty_like(gate, memory_format=torch.contiguous_format)
     tiles = -(-length // TILE) if keep else 0
     states = a.new_empty(batch, tiles, a.shape[1], channels)
+    if carried is None:
+        carried = a.new_zeros(batch, a.shape[1], channels)
     form = form_of(x.dtype)
     walk, rates, skip = arrays(order, a.t() * float(LOG2E), d)
     jobs: list[Callable[[], None]] = []
     for i in range(batch):
         xi, di, zi, yi = bits(x[i], delta[i], gate[i], y[i])
-        bi, ci, si = arrays(b[i], c[i], states[i])
+        bi, ci, si, hi = arrays(b[i], c[i], states[i], carried[i])
+        parts = (xi, di, rates, bi, ci, skip, zi)
         for span in spans(channels, _WIDTH):
-            jobs.append(partial(_scan, (xi, di, rates, bi, ci, skip, zi), walk, span, yi, si, form))
+            jobs.append(partial(_scan, parts, walk, span, hi, yi, si, form))
     run(jobs)
     return y, states
 

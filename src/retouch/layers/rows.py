@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retouch.layers.frugal import Tanh, gelu, summed, tanh, tanh_of_sum
+from retouch.layers.pixelwise import LayerNorm, Linear, Taller
 from retouch.layers.spectral import SpectralConv2d
 
 __all__ = ["Rows", "rows"]
@@ -32,7 +33,7 @@ _LARGE = 6 << 20
 """Bytes of a map that is computed in one piece."""
 _STRIP = 2 << 20
 """Bytes of the widest map's rows that are computed at a time."""
-_POINTWISE = (nn.LeakyReLU, nn.ReLU)
+_POINTWISE = (LayerNorm, Linear, nn.LeakyReLU, nn.ReLU)
 _WRITING = (gelu, summed, tanh, tanh_of_sum)
 """Functions that write where they are told."""
 
@@ -50,7 +51,7 @@ class Rows(ABC):
 
     @abstractmethod
     def joined(self, function: Callable[..., Tensor], *others: "Rows") -> "Rows":
-        """Apply a function of single pixels to this map and others of its size."""
+        """Apply a function of single pixels, or of rows, to this map and others of its height."""
 
     @abstractmethod
     def into(self, place: Tensor | None = None) -> Tensor:
@@ -123,12 +124,13 @@ class _Strips(Rows):
             return self.through(*layer)
         if isinstance(layer, nn.Conv2d):
             return self._convolved(layer)
-        if isinstance(layer, nn.PixelShuffle):
-            height = self.height * layer.upscale_factor
-            return self._followed(height, lambda source: _shuffled(source, layer))
-        if isinstance(layer, nn.PixelUnshuffle):
-            height = self.height // layer.downscale_factor
-            return self._followed(height, lambda source: _unshuffled(source, layer))
+        if isinstance(layer, nn.PixelShuffle | Taller):
+            more = layer.factor if isinstance(layer, Taller) else layer.upscale_factor
+            return self._followed(self.height * more, lambda source: _more(source, layer, more))
+        if isinstance(layer, nn.PixelUnshuffle | nn.AvgPool2d):
+            pool = isinstance(layer, nn.AvgPool2d)
+            fewer = _pair(layer.kernel_size)[0] if pool else layer.downscale_factor
+            return self._followed(self.height // fewer, lambda source: _fewer(source, layer, fewer))
         if isinstance(layer, Tanh):
             return self.joined(tanh)
         if isinstance(layer, nn.Module) and not isinstance(layer, _POINTWISE):
@@ -268,19 +270,19 @@ def _at_most(height: int, source: Take) -> Take:
     return take
 
 
-def _unshuffled(source: Take, unshuffle: nn.PixelUnshuffle) -> Take:
-    """Rows of a map whose pixels are laid out as channels."""
-    return lambda n, _: unshuffle(source(unshuffle.downscale_factor * n, None))
+def _fewer(source: Take, layer: Layer, factor: int) -> Take:
+    """Rows each of which is made of so many."""
+    return lambda n, _: layer(source(factor * n, None))
 
 
-def _shuffled(source: Take, shuffle: nn.PixelShuffle) -> Take:
-    """Rows of a map whose channels are laid out as pixels; what is left of a row waits."""
+def _more(source: Take, layer: Layer, factor: int) -> Take:
+    """Rows of which one makes so many; what is left of them waits."""
     rest = torch.empty(0)
 
     def take(n: int, out: Tensor | None) -> Tensor:
         nonlocal rest
         held = rest.shape[-2] if rest.numel() else 0
-        part = shuffle(source(-(-(n - held) // shuffle.upscale_factor), None))
+        part = layer(source(-(-(n - held) // factor), None))
         if held:
             part = torch.cat([rest, part], dim=-2)
         rest = part[..., n:, :]
@@ -308,4 +310,4 @@ def _extent(conv: nn.Conv2d) -> int:
 
 
 def _pair(size: object) -> tuple[int, int]:
-    return cast(tuple[int, int], size)
+    return (size, size) if isinstance(size, int) else cast(tuple[int, int], size)

@@ -8,7 +8,8 @@ Sec. 3; the formulas, gate and skip included, are those of state-spaces/mamba @ 
 
 with h = 0 before the first step. Tokens lie where their pixels are, and `order` lists the pixels in
 the order of the walk: `causal_conv` reads them along it and returns the tokens as a sequence,
-`selective_scan` takes sequences and puts its results back in place.
+`selective_scan` takes sequences and puts its results back in place. On a CPU and without gradients
+a walk can be taken in stretches, each of which begins with what the one before `Carried`.
 
 Four forms of the scan compute the same:
   - `selective_scan_reference`, one step after the other, to be read and to test against;
@@ -33,7 +34,7 @@ import importlib.util
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +44,8 @@ from torch.utils.checkpoint import checkpoint
 from retouch.layers import _scan_gpu
 
 __all__ = [
+    "Carried",
+    "can_carry",
     "causal_conv",
     "causal_conv_reference",
     "numba_is_installed",
@@ -54,6 +57,22 @@ TILE = 32
 """Steps between two states that the kernels keep for their backward pass."""
 _BLOCK = 64
 """Channels that the portable form takes at a time on a CPU, so that its slabs stay in the cache."""
+
+
+class Carried(NamedTuple):
+    """What is left of a walk so far: zeros before its first step."""
+
+    past: Tensor
+    """(b, 3, d) the last tokens that `causal_conv` read."""
+    states: Tensor
+    """(b, n, d) float32, those of `selective_scan`."""
+
+
+def can_carry(x: Tensor, states: int) -> bool:
+    """Whether a walk over such tokens can be taken in stretches: where kernels run, no gradient."""
+    busy = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    narrow = x.dtype in (torch.float32, torch.bfloat16)
+    return not busy and x.device.type == "cpu" and narrow and states % 4 == 0 and _has_kernels()
 
 
 def selective_scan_reference(
@@ -85,7 +104,7 @@ def causal_conv_reference(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) 
     return functional.silu(y).transpose(1, 2)
 
 
-def selective_scan(
+def selective_scan(  # noqa: PLR0913 (the operands of the scan)
     x: Tensor,
     delta: Tensor,
     a: Tensor,
@@ -94,6 +113,7 @@ def selective_scan(
     d: Tensor,
     gate: Tensor,
     order: Tensor,
+    carried: Carried | None = None,
 ) -> Tensor:
     """Run a gated selective scan along an order; arithmetic in float32 (float64 if x is).
 
@@ -106,6 +126,7 @@ def selective_scan(
         d: (d,) how tokens skip the states.
         gate: (b, l, d), in place; SiLU of it multiplies the result.
         order: (l,) int64, a permutation: step t of the walk is at place `order[t]`.
+        carried: Of the stretch before, where one `can_carry`; its states become those at the end.
 
     Returns:
         (b, l, d) in place and in the dtype of x.
@@ -132,12 +153,19 @@ def selective_scan(
         operands = [x, delta, a, b, c, d, gate]  # the kernels widen the long ones
     else:
         operands = [tensor.to(dtype) for tensor in operands]
+    if carried is not None:
+        from retouch.layers import _scan_kernels
+
+        y, _ = _scan_kernels.scan(operands, order, keep=False, carried=carried.states)
+        return y.to(x.dtype)
     if kernels and states % 4 == 0:
         return _scan_op(*operands, order, keep)[0].to(x.dtype)
     return _two_level([tensor.to(dtype) for tensor in operands], order).to(x.dtype)
 
 
-def causal_conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
+def causal_conv(
+    x: Tensor, taps: Tensor, bias: Tensor, order: Tensor, carried: Carried | None = None
+) -> Tensor:
     """Convolve each channel along an order with its past, then SiLU; arithmetic in float32.
 
     Args:
@@ -145,6 +173,7 @@ def causal_conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
         taps: (d, 4) weights, that of the current token last; zeros lie before the first step.
         bias: (d,).
         order: (l,) int64, a permutation: step t of the walk is at place `order[t]`.
+        carried: Of the stretch before, where one `can_carry`; its past becomes the last tokens.
 
     Returns:
         (b, l, d) as a sequence in the order of the walk, in the dtype of x.
@@ -160,10 +189,19 @@ def causal_conv(x: Tensor, taps: Tensor, bias: Tensor, order: Tensor) -> Tensor:
     if _has_kernels() and x.device.type == "cpu" and dtype == torch.float32:
         if x.dtype == torch.bfloat16:
             operands[0] = x  # the kernel widens it
-        y = _conv_op(*operands, order)
+        y = _conv_op(*operands, order) if carried is None else _conv_on(operands, order, carried)
     else:
         y = causal_conv_reference(*operands, order=order)
     return y.to(x.dtype)
+
+
+def _conv_on(operands: list[Tensor], order: Tensor, carried: Carried) -> Tensor:
+    from retouch.layers import _conv_kernels
+
+    (x, taps, bias), past = operands, carried.past
+    y = _conv_kernels.conv(x, taps, bias, order, past.to(x.dtype))
+    past.copy_(torch.cat([past, x[:, order[-3:]]], dim=1)[:, -3:])
+    return y
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -13,25 +13,59 @@ import torch
 from torch import Tensor
 
 
-class Walk(NamedTuple):
-    """One way over a picture of h * w pixels."""
+class Stretch(NamedTuple):
+    """Some neighbouring rows or columns of a picture, and the snake through them."""
 
+    rows: slice
+    columns: slice
     order: Tensor
-    """(h * w,) pixel numbers in the order of the visit."""
+    """(h' * w',) numbers of the stretch's own pixels in the order of the visit."""
     positions: Tensor
-    """(h * w, c) sinusoids of each pixel's place in that order."""
+    """(h', w', c) sinusoids of each pixel's place in the whole walk."""
+
+    def of(self, x: Tensor) -> Tensor:
+        """Look at this part of a map: (b, c, h, w) to (b, h', w', c)."""
+        return x[:, :, self.rows, self.columns].permute(0, 2, 3, 1)
 
 
 def snake_walks(
-    height: int, width: int, frequencies: tuple[float, ...], device: torch.device
-) -> tuple[Walk, Walk]:
-    """Return the horizontal and the vertical snake with their position tables."""
-    horizontal = snake_order(height, width, vertical=False, device=device)
-    vertical = snake_order(height, width, vertical=True, device=device)
+    height: int,
+    width: int,
+    frequencies: tuple[float, ...],
+    device: torch.device,
+    parts: int = 1,
+) -> tuple[list[Stretch], list[Stretch]]:
+    """Return the horizontal and the vertical snake, each in at most so many stretches."""
     return (
-        Walk(horizontal, position_table(horizontal, frequencies)),
-        Walk(vertical, position_table(vertical, frequencies)),
+        _stretches(height, width, frequencies, device, parts, vertical=False),
+        _stretches(height, width, frequencies, device, parts, vertical=True),
     )
+
+
+def _stretches(
+    height: int,
+    width: int,
+    frequencies: tuple[float, ...],
+    device: torch.device,
+    parts: int,
+    *,
+    vertical: bool,
+) -> list[Stretch]:
+    order = snake_order(height, width, vertical=vertical, device=device)
+    positions = position_table(order, frequencies).view(height, width, -1)
+    if parts == 1:
+        return [Stretch(slice(None), slice(None), order, positions)]
+    lines = width if vertical else height
+    step = -(-lines // parts)
+    step += step % 2  # each stretch begins where a snake does
+    walk: list[Stretch] = []
+    for start in range(0, lines, step):
+        some, every = slice(start, start + step), slice(None)
+        rows, columns = (every, some) if vertical else (some, every)
+        own = positions[rows, columns]
+        order = snake_order(own.shape[0], own.shape[1], vertical=vertical, device=device)
+        walk.append(Stretch(rows, columns, order, own))
+    return walk
 
 
 def snake_order(height: int, width: int, *, vertical: bool, device: torch.device) -> Tensor:

@@ -29,8 +29,11 @@ from torch.nn import functional
 
 from retouch.critics import PatchCritic, frozen
 from retouch.data.batch import Batch
-from retouch.layers.selective_scan import causal_conv, selective_scan
-from retouch.layers.snake import Walk, position_frequencies, snake_walks
+from retouch.layers.frugal import summed
+from retouch.layers.pixelwise import LayerNorm, Linear, Taller, linear
+from retouch.layers.rows import Rows, rows
+from retouch.layers.selective_scan import Carried, can_carry, causal_conv, selective_scan
+from retouch.layers.snake import Stretch, position_frequencies, snake_walks
 from retouch.losses.adversarial import critic_loss, generator_loss
 from retouch.losses.perceptual import CONTENT_LAYERS, STYLE_LAYERS, compared, content, style
 from retouch.losses.reconstruction import l1, l1_per_share
@@ -38,7 +41,9 @@ from retouch.models._card import Card, Official
 from retouch.models._semnet_official import from_official, is_official
 
 Task = Literal["inpaint", "deblur"]
+Walks = tuple[list[Stretch], list[Stretch]]
 _STATES = 16  # per channel: Mamba's default
+_STRETCH = 2 << 20  # bytes of a walk's widest maps that are computed at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,27 +70,12 @@ class SEMNetConfig:
             raise ValueError(f"blocks must be four numbers of at least 1, got {self.blocks}")
 
 
-# Inside the network maps are (b, h, w, c): each pixel is a token, a row of c numbers.
+# Maps are (b, c, h, w) stored pixel by pixel: each pixel is a token, a row of c numbers.
 
 
-class Conv(nn.Conv2d):
-    """3x3 convolution of a map (b, h, w, c), zero padded."""
-
-    def __init__(self, inputs: int, outputs: int, *, groups: int = 1, bias: bool = False) -> None:
-        super().__init__(inputs, outputs, kernel_size=3, padding=1, groups=groups, bias=bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-def fold(x: Tensor) -> Tensor:
-    """Map (b, h, w, c) to half the resolution: (b, h/2, w/2, 4c)."""
-    return functional.pixel_unshuffle(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-
-
-def unfold(x: Tensor) -> Tensor:
-    """Map (b, h, w, 4c) to twice the resolution: (b, 2h, 2w, c)."""
-    return functional.pixel_shuffle(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+def conv(inputs: int, outputs: int, *, groups: int = 1, bias: bool = False) -> nn.Conv2d:
+    """3x3 convolution, zero padded."""
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, groups=groups, bias=bias)
 
 
 class Mamba(nn.Module):
@@ -111,15 +101,21 @@ class Mamba(nn.Module):
         with torch.no_grad():
             self.delta.bias.copy_(step + torch.log(-torch.expm1(-step)))
 
-    def forward(self, tokens: Tensor, walk: Walk) -> Tensor:  # (b, l, c)
-        tokens = self.norm((tokens + walk.positions).to(tokens.dtype))
-        x = causal_conv(
-            self.content_in(tokens), self.taps, self.taps_bias, walk.order
-        )  # (b, l, 2c)
-        low, b, c = self.select(x).split((self.rank, _STATES, _STATES), dim=2)
+    def forward(self, x: Tensor, stretch: Stretch, carried: Carried | None = None) -> Tensor:
+        order = stretch.order
+        tokens = self.norm((x + stretch.positions).to(x.dtype)).flatten(1, 2)  # (b, l, c)
+        content = self.content_in(tokens)
+        content = causal_conv(content, self.taps, self.taps_bias, order, carried)  # (b, l, 2c)
+        low, b, c = self.select(content).split((self.rank, _STATES, _STATES), dim=2)
         a = -self.a_log.to(torch.promote_types(self.a_log.dtype, torch.float32)).exp()
-        gate = self.gate_in(tokens)
-        return self.out(selective_scan(x, self.delta(low), a, b, c, self.d, gate, walk.order))
+        operands = content, self.delta(low), a, b, c, self.d, self.gate_in(tokens)
+        return self.out(selective_scan(*operands, order, carried)).view(x.shape)
+
+    def start(self, like: Tensor) -> Carried:
+        """What is carried into the first of several stretches of a map."""
+        inner = len(self.d)
+        past = like.new_zeros(len(like), 3, inner)
+        return Carried(past, like.new_zeros(len(like), _STATES, inner, dtype=torch.float32))
 
 
 class SnakeMambaBlock(nn.Module):
@@ -130,10 +126,22 @@ class SnakeMambaBlock(nn.Module):
         self.horizontal = Mamba(channels)
         self.vertical = Mamba(channels)
 
-    def forward(self, x: Tensor, walks: tuple[Walk, Walk]) -> Tensor:
-        tokens = x.flatten(1, 2)  # (b, h*w, c)
-        y = self.horizontal(tokens, walks[0]) + self.vertical(tokens, walks[1])
-        return y.view(x.shape)
+    def forward(self, source: Tensor, norm: nn.Module, walks: Walks) -> Tensor:
+        """Add what both walks over the normalised map say to the map itself."""
+        (along, *more), (down, *_) = walks
+        if more:
+            return self._in_stretches(source, norm, walks)
+        seen = norm(along.of(source))
+        y = self.horizontal(seen, along) + self.vertical(seen, down)
+        return source + y.permute(0, 3, 1, 2)
+
+    def _in_stretches(self, source: Tensor, norm: nn.Module, walks: Walks) -> Tensor:
+        x = source.clone()
+        for mamba, walk in zip((self.horizontal, self.vertical), walks, strict=True):
+            carried = mamba.start(source)
+            for stretch in walk:
+                stretch.of(x).add_(mamba(norm(stretch.of(source)), stretch, carried))
+        return x
 
 
 class SEFN(nn.Module):
@@ -142,35 +150,38 @@ class SEFN(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         hidden = 2 * channels
-        self.content_in = nn.Linear(channels, hidden, bias=False)
-        self.gate_in = nn.Linear(channels, hidden, bias=False)
-        self.content_conv = Conv(hidden, hidden, groups=hidden)
-        self.gate_conv = Conv(hidden, hidden, groups=hidden)
+        self.content_in = Linear(channels, hidden, bias=False)
+        self.gate_in = Linear(channels, hidden, bias=False)
+        self.content_conv = conv(hidden, hidden, groups=hidden)
+        self.gate_conv = conv(hidden, hidden, groups=hidden)
         self.guide = nn.Sequential(
-            Conv(channels, channels, bias=True),
-            nn.LayerNorm(channels),
+            conv(channels, channels, bias=True),
+            LayerNorm(channels),
             nn.ReLU(),
-            Conv(channels, channels, bias=True),
-            nn.LayerNorm(channels),
+            conv(channels, channels, bias=True),
+            LayerNorm(channels),
             nn.ReLU(),
         )
-        self.fusion = nn.Linear(hidden + channels, hidden, bias=False)
-        self.fusion_conv = Conv(hidden, hidden, groups=hidden)
-        self.out = nn.Linear(hidden, channels, bias=False)
+        self.fusion = Linear(hidden + channels, hidden, bias=False)
+        self.fusion_conv = conv(hidden, hidden, groups=hidden)
+        self.out = Linear(hidden, channels, bias=False)
+        self.halved, self.taller = nn.AvgPool2d(2), Taller(2)
 
-    def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        b, h, w, _ = x.shape
-        guide = functional.avg_pool2d(source.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-        guide = self.guide(guide)  # (b, h/2, w/2, c)
-        y = self.content_conv(self.content_in(x))  # (b, h, w, 2c)
-        # fusion(cat(y, upsampled guide)), without upsampling it or copying either
-        of_y, of_guide = self.fusion.weight.split((y.shape[3], guide.shape[3]), dim=1)
-        y = functional.linear(y, of_y).view(b, h // 2, 2, w // 2, 2, -1)
-        guide = functional.linear(guide, of_guide)[:, :, None, :, None]
-        # one axis after the other: its gradient is summed in a quarter of the time
-        y = y + guide.expand(-1, -1, -1, -1, 2, -1).expand(-1, -1, 2, -1, -1, -1)
-        y = self.fusion_conv(y.view(b, h, w, -1))
-        return self.out(functional.gelu(y) * self.gate_conv(self.gate_in(x)))
+    def forward(self, x: Rows, source: Rows) -> Rows:
+        # fusion(cat(content, upsampled guide)), without joining them
+        split = self.content_in.out_features
+        of_content, of_guide = self.fusion.weight[:, :split], self.fusion.weight[:, split:]
+        guide = source.through(self.halved, self.guide, lambda y: linear(y, of_guide), self.taller)
+        y = x.through(self.content_in, self.content_conv, lambda y: linear(y, of_content))
+        y = y.joined(_plus_wider, guide).through(self.fusion_conv)
+        gate = x.through(self.gate_in, self.gate_conv)
+        return y.joined(lambda y, gate: functional.gelu(y) * gate, gate).through(self.out)
+
+
+def _plus_wider(x: Tensor, y: Tensor) -> Tensor:
+    """Add a map of half the width, each column of it to two."""
+    x, y = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)), y.permute(0, 2, 3, 1)[:, :, :, None]
+    return (x + y).flatten(2, 3).permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):
@@ -180,12 +191,13 @@ class Block(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
         self.smb = SnakeMambaBlock(channels)
-        self.norm2 = nn.LayerNorm(channels)
+        self.norm2 = LayerNorm(channels)
         self.sefn = SEFN(channels)
 
-    def forward(self, source: Tensor, walks: tuple[Walk, Walk]) -> Tensor:
-        x = source + self.smb(self.norm1(source), walks)
-        return x + self.sefn(self.norm2(x), source)
+    def forward(self, source: Tensor, walks: Walks) -> Tensor:
+        x = self.smb(source, self.norm1, walks)
+        seen, guide = rows(x, source, channels=2 * x.shape[1])
+        return self.sefn(seen.through(self.norm2), guide).joined(summed, seen).into(x)
 
 
 class Stage(nn.Module):
@@ -197,7 +209,9 @@ class Stage(nn.Module):
         self.frequencies = position_frequencies(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        walks = snake_walks(x.shape[1], x.shape[2], self.frequencies, x.device)
+        size = 2 * x.numel() * x.element_size()  # of a walk's doubled channels
+        parts = max(1, round(size / _STRETCH)) if can_carry(x, _STATES) else 1
+        walks = snake_walks(x.shape[2], x.shape[3], self.frequencies, x.device, parts)
         for block in self.blocks:
             x = block(x, walks)
         return x
@@ -210,15 +224,15 @@ class SEMNet(nn.Module):
         super().__init__()
         self.config = config
         c, (n1, n2, n3, n4) = config.channels, config.blocks
-        self.embed = Conv(4 if config.task == "inpaint" else 3, c)
+        self.embed = conv(4 if config.task == "inpaint" else 3, c)
         self.encoder = nn.ModuleList([Stage(c, n1), Stage(2 * c, n2), Stage(4 * c, n3)])
-        self.down = nn.ModuleList(Conv(k * c, k * c // 2) for k in (1, 2, 4))
+        self.down = nn.ModuleList(conv(k * c, k * c // 2) for k in (1, 2, 4))
         self.latent = Stage(8 * c, n4)
-        self.up = nn.ModuleList(Conv(k * c, 2 * k * c) for k in (8, 4, 2))
-        reduce = [nn.Linear(k * c, k * c // 2, bias=False) for k in (8, 4)]
+        self.up = nn.ModuleList(conv(k * c, 2 * k * c) for k in (8, 4, 2))
+        reduce = [Linear(k * c, k * c // 2, bias=False) for k in (8, 4)]
         self.reduce = nn.ModuleList([*reduce, nn.Identity()])  # 2c channels at full resolution
         self.decoder = nn.ModuleList([Stage(4 * c, n3), Stage(2 * c, n2), Stage(2 * c, n1)])
-        self.output = Conv(2 * c, 3)
+        self.output = conv(2 * c, 3)
         if config.colours:
             self._start_colours()
 
@@ -258,16 +272,17 @@ class SEMNet(nn.Module):
             raise ValueError(f"height and width must be multiples of 16, got {image.shape[2:]}")
         # holes are white
         seen = image if mask is None else torch.cat([image.masked_fill(mask > 0, 1), mask], dim=1)
-        x = self.embed(seen.permute(0, 2, 3, 1))  # (b, h, w, c)
+        x = self.embed(seen.contiguous(memory_format=torch.channels_last))  # (b, c, h, w)
         skips: list[Tensor] = []
         for stage, down in zip(self.encoder, self.down, strict=True):
             x = stage(x)
             skips.append(x)
-            x = fold(down(x))
-        x = self.latent(x)  # (b, h/8, w/8, 8c)
+            x = functional.pixel_unshuffle(down(x), 2)
+        x = self.latent(x)  # (b, 8c, h/8, w/8)
         for up, reduce, stage in zip(self.up, self.reduce, self.decoder, strict=True):
-            x = stage(reduce(torch.cat([unfold(up(x)), skips.pop()], dim=3)))
-        painted = torch.tanh(self.output(x).permute(0, 3, 1, 2))
+            x = functional.pixel_shuffle(up(x), 2)
+            x = stage(reduce(torch.cat([x, skips.pop()], dim=1)))
+        painted = torch.tanh(self.output(x))
         return (painted + 1) / 2 if mask is not None else (image + painted).clamp(0, 1)
 
 
