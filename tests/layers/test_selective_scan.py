@@ -149,8 +149,8 @@ def test_snakes_visit_every_pixel_and_only_step_to_neighbours(vertical: bool):
 
 @pytest.mark.parametrize("vertical", [False, True])
 def test_stretches_are_the_snake_in_parts(vertical: bool):
-    whole = snake_walks(10, 14, position_frequencies(6), CPU)[vertical][0]
-    stretches = snake_walks(10, 14, position_frequencies(6), CPU, parts=3)[vertical]
+    whole = snake_walks(10, 14, position_frequencies(6), torch.empty(0))[vertical][0]
+    stretches = snake_walks(10, 14, position_frequencies(6), torch.empty(0), parts=3)[vertical]
     assert len(stretches) == 3
     numbers = torch.arange(140).view(1, 1, 10, 14)
     visited = [part.of(numbers).flatten()[part.order] for part in stretches]

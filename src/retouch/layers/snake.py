@@ -32,13 +32,16 @@ def snake_walks(
     height: int,
     width: int,
     frequencies: tuple[float, ...],
-    device: torch.device,
+    like: Tensor,
     parts: int = 1,
 ) -> tuple[list[Stretch], list[Stretch]]:
-    """Return the horizontal and the vertical snake, each in at most so many stretches."""
+    """Return the horizontal and the vertical snake, each in at most so many stretches.
+
+    Positions are on the device and in the dtype of `like`.
+    """
     return (
-        _stretches(height, width, frequencies, device, parts, vertical=False),
-        _stretches(height, width, frequencies, device, parts, vertical=True),
+        _stretches(height, width, frequencies, like, parts, vertical=False),
+        _stretches(height, width, frequencies, like, parts, vertical=True),
     )
 
 
@@ -46,25 +49,22 @@ def _stretches(
     height: int,
     width: int,
     frequencies: tuple[float, ...],
-    device: torch.device,
+    like: Tensor,
     parts: int,
     *,
     vertical: bool,
 ) -> list[Stretch]:
-    order = snake_order(height, width, vertical=vertical, device=device)
-    positions = position_table(order, frequencies).view(height, width, -1)
-    if parts == 1:
-        return [Stretch(slice(None), slice(None), order, positions)]
-    lines = width if vertical else height
+    lines, length = (width, height) if vertical else (height, width)
     step = -(-lines // parts)
     step += step % 2  # each stretch begins where a snake does
     walk: list[Stretch] = []
     for start in range(0, lines, step):
-        some, every = slice(start, start + step), slice(None)
+        some, every = slice(start, min(start + step, lines)), slice(None)
         rows, columns = (every, some) if vertical else (some, every)
-        own = positions[rows, columns]
-        order = snake_order(own.shape[0], own.shape[1], vertical=vertical, device=device)
-        walk.append(Stretch(rows, columns, order, own))
+        size = len(range(height)[rows]), len(range(width)[columns])
+        order = snake_order(*size, vertical=vertical, device=like.device)
+        table = position_table(order, frequencies, first=start * length).to(like.dtype)
+        walk.append(Stretch(rows, columns, order, table.view(*size, -1)))
     return walk
 
 
@@ -109,19 +109,20 @@ def position_frequencies(channels: int) -> tuple[float, ...]:
     return tuple(torch.exp(even * (-math.log(10000.0) / channels)).tolist())
 
 
-def position_table(order: Tensor, frequencies: tuple[float, ...]) -> Tensor:
+def position_table(order: Tensor, frequencies: tuple[float, ...], first: int = 0) -> Tensor:
     """Sinusoids of each pixel's position along a snake.
 
     Args:
         order: (l,) a snake order.
         frequencies: From `position_frequencies`.
+        first: Position of the first pixel that is visited.
 
     Returns:
         (l, 2 * len(frequencies)) float32, row p for pixel p; even channels are sines, odd ones
         cosines.
     """
     step = torch.empty_like(order)
-    step[order] = torch.arange(len(order), device=order.device)
+    step[order] = torch.arange(first, first + len(order), device=order.device)
     angle = step.float()[:, None] * torch.tensor(
         frequencies, dtype=torch.float32, device=order.device
     )

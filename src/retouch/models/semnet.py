@@ -211,7 +211,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = 2 * x.numel() * x.element_size()  # of a walk's doubled channels
         parts = max(1, round(size / _STRETCH)) if can_carry(x, _STATES) else 1
-        walks = snake_walks(x.shape[2], x.shape[3], self.frequencies, x.device, parts)
+        walks = snake_walks(x.shape[2], x.shape[3], self.frequencies, x, parts)
         for block in self.blocks:
             x = block(x, walks)
         return x
