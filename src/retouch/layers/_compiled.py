@@ -4,8 +4,10 @@
 The exponential is a polynomial, because a library call cannot become vector code.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -111,9 +113,18 @@ def run(jobs: list[Callable[[], None]]) -> None:
         for job in jobs:
             job()
         return
-    with ThreadPoolExecutor(threads) as pool:
-        for result in [pool.submit(job) for job in jobs]:
-            result.result()
+    for result in [_pool(threads).submit(job) for job in jobs]:
+        result.result()
+
+
+@lru_cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that stay: a picture is thousands of small kernels."""
+    return ThreadPoolExecutor(threads, "retouch-kernels")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of them
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 Form = tuple[np.uint32, np.uint32, np.uint32]
