@@ -221,3 +221,27 @@ def test_what_a_network_refuses_is_one_line(
     config = tiny(pictures, **({"objective": {}} | change))
     with pytest.raises(TrainingError, match=said):
         Run(config, tmp_path, "cpu").fit()
+
+
+@pytest.mark.parametrize(
+    ("number", "end"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_ends_a_run_with_a_checkpoint_of_its_step(
+    pictures: Path, tmp_path: Path, number: int, end: type[BaseException]
+):
+    config = tiny(pictures, steps=6, validate_every=6, log_every=1)
+    Run(config, tmp_path / "whole", "cpu").fit()
+
+    def send(row: dict[str, float]) -> None:
+        if row["step"] == 2:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(end):
+        Run(config, tmp_path / "parts", "cpu", send).fit()
+    assert signal.getsignal(number) is before
+    (last,) = (tmp_path / "parts" / "checkpoints").glob("step-*.pt")
+    assert 2 <= int(last.stem.removeprefix("step-")) <= 3
+    Run(config, tmp_path / "parts", "cpu").fit()
+    whole, parts = (load_file(tmp_path / n / "last.safetensors") for n in ("whole", "parts"))
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)

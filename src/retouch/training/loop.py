@@ -22,6 +22,7 @@ from retouch.training.config import TrainConfig
 from retouch.training.errors import TrainingError, deliberate
 from retouch.training.journal import Journal, Watch
 from retouch.training.learner import Learner
+from retouch.training.stopping import Stop
 from retouch.training.validation import Validation, takes_labels
 from retouch.weights import files
 
@@ -79,6 +80,8 @@ class Run:
         Raises:
             TrainingError: If a loss is not finite, the run diverges or nothing can be written; the
                 last checkpoint stays usable.
+            KeyboardInterrupt: After Ctrl-C (SystemExit after SIGTERM), with a checkpoint of the
+                step that was running.
         """
         with deliberate(), self._one_line_errors():
             self._begin()
@@ -103,22 +106,27 @@ class Run:
         config, learner = self.config, self.learner
         started, seen = time.perf_counter(), 0
         sampler = self.material.sampler
-        for batches in feed.batches(sampler, config, self.fabric, learner.objective, self.step):
-            terms = self._train_step(batches)
-            self.step += 1
-            seen += config.batch
-            last = self.step == config.steps
-            due = last or self.step % config.validate_every == 0
-            if due or self.step % config.log_every == 0:
-                values = learner.everywhere(terms)
-                self._check_finite(values)
-                rate = seen / (time.perf_counter() - started)
-                self._log({"step": self.step, "pictures/s": round(rate, 2)} | values)
-                started, seen = time.perf_counter(), 0
-            if due:
-                self._validate()
-                self._checkpoint()
-                started, seen = time.perf_counter(), 0
+        with Stop(self.fabric.world_size == 1) as stop:
+            for batches in feed.batches(sampler, config, self.fabric, learner.objective, self.step):
+                terms = self._train_step(batches)
+                self.step += 1
+                seen += config.batch
+                last = self.step == config.steps
+                due = last or self.step % config.validate_every == 0
+                if due or stop.asked or self.step % config.log_every == 0:
+                    values = learner.everywhere(terms)
+                    self._check_finite(values)
+                    rate = seen / (time.perf_counter() - started)
+                    self._log({"step": self.step, "pictures/s": round(rate, 2)} | values)
+                    started, seen = time.perf_counter(), 0
+                if due:
+                    self._validate()
+                    self._checkpoint()
+                    started, seen = time.perf_counter(), 0
+                if stop.asked:
+                    if not due:
+                        self._checkpoint()
+                    stop.leave()
 
     def _train_step(self, batches: list[Any]) -> dict[str, torch.Tensor]:
         return self.learner.step(self.step, batches)
