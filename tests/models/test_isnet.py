@@ -305,6 +305,7 @@ def test_exports_to_onnx():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler about itself
 def test_compiles_with_a_training_pass():
     network = ISNet(SMALL).train()
     twin = ISNet(SMALL)

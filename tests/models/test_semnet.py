@@ -319,6 +319,7 @@ def test_deblurring_objective():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler about itself
 def test_compiles_into_one_graph():
     pytest.importorskip("numba", reason="without its kernels the scan is unrolled for minutes")
     network = small()

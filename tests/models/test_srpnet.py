@@ -358,6 +358,7 @@ def test_exports_to_onnx(config: SRPNetConfig):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler about itself
 def test_compiles_with_a_training_pass():
     network = SRPNet(SMALL).train()
     image, mask = (t.float() for t in example())
