@@ -1,4 +1,4 @@
-"""Layers that look at one pixel at a time, for maps (b, c, h, w) stored pixel by pixel."""
+"""Layers for maps (b, c, h, w) stored pixel by pixel: of single pixels, and rows repeated."""
 
 from torch import Tensor, nn
 from torch.nn import functional
