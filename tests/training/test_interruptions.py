@@ -192,6 +192,26 @@ def test_a_second_stage_starts_from_the_first(pictures: Path, tmp_path: Path):
     assert any(not key.startswith("encoder") for key in state)
 
 
+def test_weights_for_other_labels_start_all_but_what_reads_maps(pictures: Path, tmp_path: Path):
+    model = {"channels": 4, "hidden": 8, "espa": False}
+    fine = {"network": "semantic", "ema": 0.0, "objective": {"stage": "fine", "critic_channels": 4}}
+    data = {"pictures": [str(pictures)], "size": 32, "validation": 2, "labels": True}
+    first = Run(tiny(pictures, **fine, data=data, model=model), tmp_path / "1", "cpu")
+    first.fit()
+    path = str(tmp_path / "1" / "last.safetensors")
+    street = tiny(pictures, **fine, data=data, init=path, model=model | {"labels": "street"})
+    old, new = load_file(path), Run(street, tmp_path / "2", "cpu").learner.network.state_dict()
+    others = {key for key in old if old[key].shape != new[key].shape}
+    assert others
+    assert all(".shared." in key for key in others)
+    assert all(torch.equal(new[key], old[key]) for key in old.keys() - others)
+    wider = tiny(
+        pictures, **fine, data=data, init=path, model=model | {"labels": "street", "hidden": 12}
+    )
+    with pytest.raises(TrainingError, match="does not fit"):
+        Run(wider, tmp_path / "3", "cpu")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

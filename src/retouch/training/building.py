@@ -1,14 +1,15 @@
 """From a recipe to network and objective."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from retouch import models, recipe, segmentation
 from retouch.layers.vgg import VGG19
+from retouch.segmentation.labels import label_set
 from retouch.training import calibration
 from retouch.training.config import TrainConfig
 from retouch.training.errors import TrainingError, about
@@ -44,7 +45,7 @@ def network(config: TrainConfig) -> nn.Module:
     settings = recipe.structure(dict(config.model), facts.config, where="recipe: model")
     built: nn.Module = facts.model(settings)
     if config.init:
-        _warm_start(built, config.init)
+        _warm_start(built, config.init, getattr(settings, "labels", None))
     name = getattr(settings, "segmenter", "")
     if name and name != "untrained":
         with about("model.segmenter"):
@@ -113,17 +114,36 @@ def _painter(key: str, name: str, others: Sequence[str] = ()) -> Any:
     return models.card(name)
 
 
-def _warm_start(built: nn.Module, path: Path) -> None:
+def _warm_start(built: nn.Module, path: Path, labels: str | None) -> None:
     with about("init"):
         header, state = files.read(path)
     expected = built.state_dict()
+    others = _of_other_labels(header.config.get("labels", labels), labels, state, expected)
+    state = {key: value for key, value in state.items() if key not in others}
     wrong = [k for k, v in state.items() if k not in expected or v.shape != expected[k].shape]
     if wrong:
         raise TrainingError(f"init {path} ({header.network}) does not fit: {', '.join(wrong[:3])}")
-    missing = [key for key in expected if key not in state]
+    missing = [key for key in expected if key not in state and key not in others]
     parts = {key.partition(".")[0] for key in missing}
     if broken := parts & {key.partition(".")[0] for key in state}:
         raise TrainingError(f"init {path} has {', '.join(sorted(broken))} only in part")
     built.load_state_dict({**expected, **state})
+    if others:
+        log.info("init %s knows other labels: %d tensors are random", path, len(others))
     if parts:
         log.info("init %s has no %s: random", path, ", ".join(sorted(parts)))
+
+
+def _of_other_labels(
+    old: str | None, new: str | None, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> set[str]:
+    """Name what differs in the number of classes alone, so reads or writes label maps."""
+    if old is None or new is None or old == new:
+        return set()
+    classes = {len(label_set(old)): len(label_set(new))}
+    return {
+        key
+        for key in state.keys() & expected.keys()
+        if state[key].shape != expected[key].shape
+        and tuple(classes.get(n, n) for n in state[key].shape) == tuple(expected[key].shape)
+    }
