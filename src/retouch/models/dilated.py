@@ -123,8 +123,11 @@ class DilatedUNet(nn.Module):
         half = self.half_in(half)  # (b, c1, h/2, w/2)
         quarter = self.quarter_in(self.down_quarter(half))  # (b, c2, h/4, w/4)
         x = self.eighth(self.down_eighth(quarter))  # (b, c3, h/8, w/8)
-        x = self.quarter_out(self.up_quarter(x, quarter))
-        x = self.half_out(self.up_half(x, half))
+        x = self.up_quarter(x, quarter)
+        del quarter  # nothing is kept that is not read again
+        x = self.up_half(self.quarter_out(x), half)
+        del half
+        x = self.half_out(x)
         low, seen, hole = rows(x, image, mask, channels=self.expand.out_channels)
         high = low.through(gelu, self.expand, self.unfold, gelu)  # (b, 16, h, w)
         return (
