@@ -12,6 +12,8 @@ Pixels = NDArray[np.float32]
 
 _UNSEEN = np.float32(4 / 255)
 """Colour steps at the rim that are not corrected."""
+_COARSE = 2
+"""Side of the cells in which the step at a rim is spread [px]."""
 
 
 def dilate(mask: Mask, radius: int) -> Mask:
@@ -52,9 +54,11 @@ def match_rim(fill: Pixels, image: Pixels, mask: Mask, *, reach: float = 8.0) ->
     if not len(rows):
         return fill
     margin = int(6 * reach)  # more than the ring and the blur's radius: nothing beyond counts
+    first = (max(0, int(places[0]) - margin) for places in (rows, columns))
+    top, left = (place - place % _COARSE for place in first)
     near = (
-        slice(max(0, int(rows[0]) - margin), int(rows[-1]) + margin + 1),
-        slice(max(0, int(columns[0]) - margin), int(columns[-1]) + margin + 1),
+        slice(top, int(rows[-1]) + margin + 1),
+        slice(left, int(columns[-1]) + margin + 1),
     )
     result = fill.copy()
     result[near] = _match_rim(fill[near], image[near], mask[near], reach)
@@ -63,17 +67,32 @@ def match_rim(fill: Pixels, image: Pixels, mask: Mask, *, reach: float = 8.0) ->
 
 def _match_rim(fill: Pixels, image: Pixels, mask: Mask, reach: float) -> Pixels:
     holes = np.ascontiguousarray(mask).view(np.uint8)
-    distance = cv2.distanceTransform(holes, cv2.DIST_L2, 3)
     outside = cv2.distanceTransform(1 - holes, cv2.DIST_L2, 3)
-    ring = ((outside > 0) & (outside <= reach)).astype(np.float32)
-    if not ring.any():
+    ring = np.nonzero((outside > 0) & (outside <= reach))
+    if not len(ring[0]):
         return fill
-    step = (image - fill) * ring[..., None]
-    weight = cv2.GaussianBlur(ring, (0, 0), reach) + np.float32(1e-6)
-    spread = cv2.GaussianBlur(step, (0, 0), reach) / weight[..., None]
+    spread = _spread(image[ring] - fill[ring], ring, mask.shape, reach)
     spread -= spread.clip(-_UNSEEN, _UNSEEN)
-    fade = np.exp(-distance / np.float32(reach))
-    return np.clip(fill + spread * fade[..., None], 0, 1, dtype=np.float32)
+    h, w = mask.shape
+    whole = cv2.resize(spread, None, fx=_COARSE, fy=_COARSE, interpolation=cv2.INTER_LINEAR)
+    result = np.asarray(whole, np.float32)[:h, :w]
+    result *= np.exp(cv2.distanceTransform(holes, cv2.DIST_L2, 3) / np.float32(-reach))[..., None]
+    result += fill
+    return np.clip(result, 0, 1, out=result)
+
+
+def _spread(
+    step: Pixels, ring: tuple[NDArray[np.intp], ...], size: tuple[int, int], reach: float
+) -> Pixels:
+    """Blur what is known at some pixels over how many there are: (h/2, w/2, 3), smooth as it is."""
+    rows, columns = (-(-side // _COARSE) for side in size)
+    cells = ring[0] // _COARSE * columns + ring[1] // _COARSE
+    sums = [np.bincount(cells, step[:, i], rows * columns) for i in range(3)]
+    count = np.bincount(cells, minlength=rows * columns)
+    planes = np.stack([*sums, count], axis=1).reshape(rows, columns, 4).astype(np.float32)
+    sigma = np.sqrt((reach / _COARSE) ** 2 - 0.25)  # cells and enlarging blur by the rest
+    planes = np.asarray(cv2.GaussianBlur(planes, (0, 0), sigma))
+    return planes[..., :3] / (planes[..., 3:] + np.float32(_COARSE**2 * 1e-6))
 
 
 def feather(fill: Pixels, image: Pixels, mask: Mask, width: int) -> Pixels:

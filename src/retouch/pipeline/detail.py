@@ -39,8 +39,9 @@ def transfer(small: Pixels, small_mask: Mask, image: Pixels, mask: Mask) -> Pixe
     """
     h, w = mask.shape
     smooth = np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC), np.float32)
+    lost = cv2.subtract(image, smooth)
     detailed = Detailed(
-        small, small_mask, (h, w), lambda box: image[box.slices], lambda box: smooth[box.slices]
+        small, small_mask, (h, w), lambda box: smooth[box.slices], lambda box: lost[box.slices]
     )
     return detailed.piece(Box(0, 0, h, w))
 
@@ -52,8 +53,8 @@ class Detailed:
         small: (h/s, w/s, 3) the filled small picture, its known part included.
         small_mask: (h/s, w/s) True = hole.
         size: (h, w) of the whole [px].
-        image: Reads a box of the picture, (h', w', 3) in [0, 1].
-        smooth: Reads a box of the small picture enlarged to `size`; None enlarges what is asked.
+        smooth: Reads a box of the small picture enlarged to `size`, (h', w', 3).
+        lost: Reads a box of what the picture has beyond that.
     """
 
     def __init__(
@@ -61,11 +62,10 @@ class Detailed:
         small: Pixels,
         small_mask: Mask,
         size: tuple[int, int],
-        image: Callable[[Box], Pixels],
-        smooth: Callable[[Box], Pixels] | None = None,
+        smooth: Callable[[Box], Pixels],
+        lost: Callable[[Box], Pixels],
     ) -> None:
-        self._image = image
-        self._smooth = Enlarged(small, size).piece if smooth is None else smooth
+        self._smooth, self._lost = smooth, lost
         sources, targets = _cells(small_mask)
         if not len(sources) or not len(targets):
             sources, targets = sources[:0], targets[:0]
@@ -81,7 +81,7 @@ class Detailed:
         Sources are wholly known, with a margin, so that no hole's content is read.
         """
         smooth = self._smooth(box)
-        result = np.clip(smooth, 0, 1)
+        result = smooth.copy()
         first, last = np.array([box.top, box.left]), np.array([box.bottom, box.right])
         begins = np.maximum(self._goes, first)
         ends = np.minimum(self._goes + self._side, last)
@@ -95,9 +95,8 @@ class Detailed:
                 slice(top - box.top, bottom - box.top),
                 slice(left - box.left, right - box.left),
             )
-            residual = self._image(source) - self._smooth(source)
-            result[goes] = (smooth[goes] + residual).clip(0, 1)
-        return result
+            np.add(smooth[goes], self._lost(source), out=result[goes])
+        return np.clip(result, 0, 1, out=result)
 
 
 class Enlarged:

@@ -20,6 +20,8 @@ _REACH = 8
 """As in `compositing.match_rim` [px]."""
 _UNSEEN = 4 / 255
 """As in `compositing.match_rim`."""
+_COARSE = 2
+"""As in `compositing.match_rim` [px]."""
 _FADED = 48
 """Steps into a hole after which less than 1/255 is left of a correction."""
 _THRESHOLD = 128
@@ -96,10 +98,23 @@ def match_rim(fill: Tensor, image: Tensor, hole: Tensor) -> Tensor:
     """
     outside = _nearness(hole, math.ceil(_REACH / _STRAIGHT))
     ring = (~hole & (outside >= math.exp(-1) - 1e-6)).to(fill.dtype)
-    blurred = _blurred(torch.cat([(image - fill) * ring, ring], dim=1))
+    known = torch.cat([(image - fill) * ring, ring], dim=1)
+    blurred = _blurred(functional.avg_pool2d(functional.pad(known, (0, 1, 0, 1)), _COARSE))
     spread = blurred[:, :3] / (blurred[:, 3:] + 1e-6)
     spread = spread.sign() * (spread.abs() - _UNSEEN).clamp(min=0)
+    for dim in (2, 3):
+        spread = _twice(spread, dim, fill.shape[dim])
     return (fill + spread * _nearness(~hole, _FADED)).clamp(0, 1)
+
+
+def _twice(x: Tensor, dim: int, length: int) -> Tensor:
+    """Enlarge one side to `length` pixels by linear interpolation, two to a cell."""
+    place = torch.arange(length, device=x.device)
+    last = torch.full((1,), x.shape[dim] - 1, device=x.device)  # exporters compare tensors only
+    before = (place - 1) // _COARSE
+    share = torch.where(place % _COARSE == 0, 0.75, 0.25).view([-1, 1][: 4 - dim])
+    near, far = (x.index_select(dim, i) for i in (before.clamp(min=0), (before + 1).minimum(last)))
+    return near + (far - near) * share
 
 
 def _nearness(target: Tensor, steps: int) -> Tensor:
@@ -117,8 +132,9 @@ def _nearness(target: Tensor, steps: int) -> Tensor:
 
 def _blurred(x: Tensor) -> Tensor:
     """Gaussian of (b, c, h, w) with OpenCV's kernel size and mirrored border."""
-    radius = 4 * _REACH
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / _REACH) ** 2)
+    radius = 4 * _REACH // _COARSE
+    sigma = math.sqrt((_REACH / _COARSE) ** 2 - 0.25)
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
     taps = (taps / taps.sum()).to(x.device)
     count, channels = x.shape[:2]
     x = x.flatten(0, 1)[:, None]

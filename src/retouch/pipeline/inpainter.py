@@ -215,18 +215,9 @@ class Inpainter:
         unknown = pending[crop.slices]
         if not unknown[inner.slices].any():  # filled together with an overlapping group
             return picture
-        if crop.height * crop.width > blocks.LARGEST:
-            view = blocks.View(picture, crop)
-            fill = self._predict_boxes(view, unknown, labels, refine=options.refine)
-            picture = blocks.put(fill, view, unknown, inner, options.feather, copy=copy)
-        else:
-            samples = picture.crop(crop.top, crop.left, crop.height, crop.width)
-            image = samples.astype(np.float32) / np.float32(picture.white)
-            fill = self.predict(image, unknown, labels, refine=options.refine)
-            fill = compositing.match_rim(fill, image, unknown)
-            fill = compositing.feather(fill, image, unknown, options.feather)
-            fill, own, holes = fill[inner.slices], unknown[inner.slices], group.holes
-            picture = picture.replace(fill, own, top=holes.top, left=holes.left, copy=copy)
+        view = blocks.View(picture, crop)
+        fill = self._predict_boxes(view, unknown, labels, refine=options.refine)
+        picture = blocks.put(fill, view, unknown, inner, options.feather, copy=copy)
         pending[group.holes.slices] = False
         return picture
 
@@ -266,16 +257,16 @@ class Inpainter:
     def _predict_boxes(
         self, view: blocks.View, mask: Mask, labels: NDArray[np.uint8] | None, *, refine: bool
     ) -> Callable[[Box], Pixels]:
-        """Do what `predict` does, but box by box as they are asked for; each is refined alone."""
+        """Do what `predict` does; of a large crop box by box as they are asked for."""
         h, w = mask.shape
-        card, scale = self.card, self._scale(mask)
+        scale = 0 if h * w <= blocks.LARGEST else self._scale(mask)
         if scale == 1 and self.context is not None and max(h, w) > tiles.LARGEST:
             run = torch.inference_mode()(self._run_whole)
-            piece = tiles.Tiles(run, view, mask, self.context, card.multiple_of).piece
+            piece = tiles.Tiles(run, view, mask, self.context, self.card.multiple_of).piece
             if not refine:
                 return piece
             return lambda box: exemplar.refine(piece(box), view(box), mask[box.slices])
-        if scale == 1:
+        if scale <= 1:
             whole = self.predict(view(Box(0, 0, h, w)), mask, labels, refine=refine)
             return lambda box: whole[box.slices]
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
@@ -284,7 +275,9 @@ class Inpainter:
         if refine:
             fill = exemplar.refine(fill, small, small_mask)
         np.copyto(small, fill, where=small_mask[..., None])
-        return detail.Detailed(small, small_mask, (h, w), view).piece
+        smooth = detail.Enlarged(small, (h, w)).piece
+        parts = (small, small_mask, (h, w), smooth, lambda box: view(box) - smooth(box))
+        return detail.Detailed(*parts).piece
 
     def _scale(self, mask: Mask) -> float:
         """How many times smaller the network sees a crop; never less than 1."""

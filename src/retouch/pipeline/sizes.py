@@ -27,10 +27,11 @@ def shrink(image: Pixels, mask: Mask, size: tuple[int, int]) -> tuple[Pixels, Ma
     Returns:
         Picture and mask; a small pixel is hole if any of its pixels is.
     """
-    known = (~mask).astype(np.float32)
+    known = ~mask
     target = (size[1], size[0])
-    weight = cv2.resize(known, target, interpolation=cv2.INTER_AREA)
-    small = cv2.resize(image * known[..., None], target, interpolation=cv2.INTER_AREA)
+    weight = cv2.resize(known.astype(np.float32), target, interpolation=cv2.INTER_AREA)
+    seen = cv2.copyTo(image, known.view(np.uint8))  # zero in the hole
+    small = cv2.resize(seen, target, interpolation=cv2.INTER_AREA)
     return _mean(np.asarray(small), np.asarray(weight))
 
 
