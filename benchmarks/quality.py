@@ -76,14 +76,14 @@ EXAMS = (
         "facades, irregular holes",
         "cmp_facade/test-*.tar",
         BUCKETED,
-        ("srpnet-facades", "dilated-photos"),
+        ("srpnet-facades", "semantic-facades", "dilated-photos"),
     ),
     Exam(
         "facades-centre",
         "facades, centred square of 128 px",
         "cmp_facade/test-*.tar",
         "centre",
-        ("srpnet-facades", "dilated-photos"),
+        ("srpnet-facades", "semantic-facades", "dilated-photos"),
         published={
             "SRPNet, its paper": ("23.22", "0.8249", "3.02"),
             "PEN-Net, in SRPNet's paper": ("21.87", "0.7759", "3.69"),

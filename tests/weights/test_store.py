@@ -84,11 +84,13 @@ def test_a_networks_name_means_its_most_general_weights_for_the_task(
     monkeypatch: pytest.MonkeyPatch,
 ):
     filling = {"semnet-faces": Path("f"), "semnet-scenes": Path("s"), "srpnet-facades": Path("a")}
+    filling |= {"semantic-facades": Path("o"), "semantic-faces": Path("p")}
     sharpening = {"semnet-deblur": Path("d")}
     fits = {"": sharpening | filling, "inpaint": filling, "deblur": sharpening}
     monkeypatch.setattr(named, "available", lambda task="": fits[task])
     assert named.find("semnet") == Path("s")
     assert named.find("srpnet") == Path("a")
+    assert named.find("semantic") == Path("p")
     assert named.find("semnet", "deblur") == Path("d")
     assert named.find("semnet-faces") == Path("f")
     assert named.find("semnet-deblur") == Path("d")
