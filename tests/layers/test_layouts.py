@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from retouch.layers.lookup import Lookup
 from retouch.layers.normalization import InstanceNorm2d, instance_norm
+from retouch.layers.padding import mirrored
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -65,3 +66,13 @@ def test_tables_leave_training_and_other_numbers_alone():
         assert x.grad is not None
         assert_close(torch.tanh(torch.ones(3)), torch.ones(3).tanh())
         assert_close(functional.elu(torch.ones(3).bfloat16()[::2]), torch.ones(2).bfloat16())
+
+
+@pytest.mark.parametrize(("side", "mode"), [(1, "replicate"), (2, "replicate"), (3, "reflect")])
+def test_maps_are_mirrored_or_their_edge_is_repeated(side: int, mode: str):
+    x = torch.randn(2, 3, side, 5, generator=torch.manual_seed(0)).requires_grad_()
+    found, wanted = mirrored(x, 2), functional.pad(x, (2, 2, 2, 2), mode=mode)
+    assert torch.equal(found, wanted)
+    weights = torch.randn_like(wanted)
+    gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (found, wanted)]
+    assert_close(*gradients)

@@ -23,9 +23,12 @@ def mirrored(x: Tensor, margin: int) -> Tensor:
     """
     if margin == 0:
         return x
-    mode = "reflect" if min(x.shape[-2:]) > margin else "replicate"
+    h, w = x.shape[-2:]
+    if min(h, w) <= margin:  # gathered: compilers mistake the layout of "replicate" on its way back
+        rows, columns = (torch.arange(-margin, n + margin, device=x.device) for n in (h, w))
+        return x[:, :, rows.clamp(0, h - 1)][..., columns.clamp(0, w - 1)]
     with without_autocast(x.device.type):
-        return functional.pad(x, (margin,) * 4, mode=mode)
+        return functional.pad(x, (margin,) * 4, mode="reflect")
 
 
 def without_autocast(device: str) -> AbstractContextManager[object]:

@@ -91,7 +91,7 @@ def _spread(
     count = np.bincount(cells, minlength=rows * columns)
     planes = np.stack([*sums, count], axis=1).reshape(rows, columns, 4).astype(np.float32)
     sigma = np.sqrt((reach / _COARSE) ** 2 - 0.25)  # cells and enlarging blur by the rest
-    planes = np.asarray(cv2.GaussianBlur(planes, (0, 0), sigma))
+    planes = np.asarray(cv2.GaussianBlur(planes, (0, 0), sigma), np.float32)
     return planes[..., :3] / (planes[..., 3:] + np.float32(_COARSE**2 * 1e-6))
 
 

@@ -39,7 +39,7 @@ def transfer(small: Pixels, small_mask: Mask, image: Pixels, mask: Mask) -> Pixe
     """
     h, w = mask.shape
     smooth = np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC), np.float32)
-    lost = cv2.subtract(image, smooth)
+    lost = image - smooth
     detailed = Detailed(
         small, small_mask, (h, w), lambda box: smooth[box.slices], lambda box: lost[box.slices]
     )
