@@ -92,7 +92,8 @@ def _spread(
     planes = np.stack([*sums, count], axis=1).reshape(rows, columns, 4).astype(np.float32)
     sigma = np.sqrt((reach / _COARSE) ** 2 - 0.25)  # cells and enlarging blur by the rest
     planes = np.asarray(cv2.GaussianBlur(planes, (0, 0), sigma), np.float32)
-    return planes[..., :3] / (planes[..., 3:] + np.float32(_COARSE**2 * 1e-6))
+    planes[..., 3:] += 1e-6 * _COARSE**2
+    return planes[..., :3] / planes[..., 3:]
 
 
 def feather(fill: Pixels, image: Pixels, mask: Mask, width: int) -> Pixels:
