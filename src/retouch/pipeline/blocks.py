@@ -56,7 +56,8 @@ def put(
             continue
         near = block.grown(margin, mask.shape)
         part, image, unknown = fill(near), view(near), mask[near.slices]
-        part = compositing.match_rim(part, image, unknown)
+        at = view.crop.top + near.top, view.crop.left + near.left
+        part = compositing.match_rim(part, image, unknown, at=at)
         part = compositing.feather(part, image, unknown, feather)
         row, column = block.top - near.top, block.left - near.left
         part = part[row : row + block.height, column : column + block.width]

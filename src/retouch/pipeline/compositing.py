@@ -34,7 +34,14 @@ def dilate(mask: Mask, radius: int) -> Mask:
     return cv2.dilate(mask.view(np.uint8), disc).view(bool)
 
 
-def match_rim(fill: Pixels, image: Pixels, mask: Mask, *, reach: float = 8.0) -> Pixels:
+def match_rim(
+    fill: Pixels,
+    image: Pixels,
+    mask: Mask,
+    *,
+    reach: float = 8.0,
+    at: tuple[int, int] = (0, 0),
+) -> Pixels:
     """Take away the colour step between a fill and the pixels round its hole.
 
     The low frequencies of (known - fill) just outside the hole are spread inwards and fade with
@@ -46,6 +53,8 @@ def match_rim(fill: Pixels, image: Pixels, mask: Mask, *, reach: float = 8.0) ->
         image: The picture; only known pixels are used.
         mask: True = hole.
         reach: Distance at which the correction has fallen to 1/e [px].
+        at: Row and column of the whole picture where these arrays begin [px]; so the cells in which
+            the step is spread are the same whatever part of it is given.
 
     Returns:
         (h, w, 3): the corrected fill; outside the hole it is `fill`.
@@ -54,39 +63,42 @@ def match_rim(fill: Pixels, image: Pixels, mask: Mask, *, reach: float = 8.0) ->
     if not len(rows):
         return fill
     margin = int(6 * reach)  # more than the ring and the blur's radius: nothing beyond counts
-    first = (max(0, int(places[0]) - margin) for places in (rows, columns))
-    top, left = (place - place % _COARSE for place in first)
+    top, left = (max(0, int(places[0]) - margin) for places in (rows, columns))
     near = (
         slice(top, int(rows[-1]) + margin + 1),
         slice(left, int(columns[-1]) + margin + 1),
     )
+    odd = (at[0] + top) % _COARSE, (at[1] + left) % _COARSE
     result = fill.copy()
-    result[near] = _match_rim(fill[near], image[near], mask[near], reach)
+    result[near] = _match_rim(fill[near], image[near], mask[near], reach, odd)
     return result
 
 
-def _match_rim(fill: Pixels, image: Pixels, mask: Mask, reach: float) -> Pixels:
+def _match_rim(
+    fill: Pixels, image: Pixels, mask: Mask, reach: float, odd: tuple[int, int]
+) -> Pixels:
     holes = np.ascontiguousarray(mask).view(np.uint8)
     outside = cv2.distanceTransform(1 - holes, cv2.DIST_L2, 3)
     ring = np.nonzero((outside > 0) & (outside <= reach))
     if not len(ring[0]):
         return fill
-    spread = _spread(image[ring] - fill[ring], ring, mask.shape, reach)
+    (h, w), (down, across) = mask.shape, odd
+    step, places = image[ring] - fill[ring], (ring[0] + down, ring[1] + across)
+    spread = _spread(step, places, (h + down, w + across), reach)
     spread -= spread.clip(-_UNSEEN, _UNSEEN)
-    h, w = mask.shape
     whole = cv2.resize(spread, None, fx=_COARSE, fy=_COARSE, interpolation=cv2.INTER_LINEAR)
-    result = np.asarray(whole, np.float32)[:h, :w]
+    result = np.asarray(whole, np.float32)[down : down + h, across : across + w]
     result *= np.exp(cv2.distanceTransform(holes, cv2.DIST_L2, 3) / np.float32(-reach))[..., None]
     result += fill
     return np.clip(result, 0, 1, out=result)
 
 
 def _spread(
-    step: Pixels, ring: tuple[NDArray[np.intp], ...], size: tuple[int, int], reach: float
+    step: Pixels, places: tuple[NDArray[np.intp], ...], size: tuple[int, int], reach: float
 ) -> Pixels:
     """Blur what is known at some pixels over how many there are: (h/2, w/2, 3), smooth as it is."""
     rows, columns = (-(-side // _COARSE) for side in size)
-    cells = ring[0] // _COARSE * columns + ring[1] // _COARSE
+    cells = places[0] // _COARSE * columns + places[1] // _COARSE
     sums = [np.bincount(cells, step[:, i], rows * columns) for i in range(3)]
     count = np.bincount(cells, minlength=rows * columns)
     planes = np.stack([*sums, count], axis=1).reshape(rows, columns, 4).astype(np.float32)

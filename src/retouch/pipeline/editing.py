@@ -201,7 +201,8 @@ class EditingSession:
         if part.small_mask.shape != part.mask.shape:
             composite = np.where(part.small_mask[..., None], fill, part.small)
             fill = detail.transfer(composite, part.small_mask, part.image, part.mask)
-        fill = compositing.match_rim(fill, part.image, part.mask)
+        at = part.crop.top, part.crop.left
+        fill = compositing.match_rim(fill, part.image, part.mask, at=at)
         return compositing.feather(fill, part.image, part.mask, self._options.feather)
 
     def _put(self, picture: Picture, part: _Part, fill: Pixels) -> Picture:
