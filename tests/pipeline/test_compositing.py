@@ -90,7 +90,7 @@ def test_detail_of_a_box_is_that_of_the_whole(size: tuple[int, int]):
     mask = np.zeros((301, 203), bool)
     mask[100:220, 70:150] = True
     small, small_mask = shrink(image, mask, size)
-    whole = detail.transfer(small, small_mask, image, mask)
+    whole = detail.transfer(small, small_mask, image)(Box(0, 0, 301, 203))
     smooth = detail.Enlarged(small, (301, 203)).piece
     lost = lambda box: image[box.slices] - smooth(box)  # noqa: E731
     parts = detail.Detailed(small, small_mask, (301, 203), smooth, lost)
@@ -106,7 +106,7 @@ def test_detail_puts_the_known_parts_texture_into_the_hole():
     mask = disc(256, 40)
     small, small_mask = shrink(image, mask, (64, 64))
     small[small_mask] = 0.5
-    filled = detail.transfer(small, small_mask, image, mask)
+    filled = detail.transfer(small, small_mask, image)(Box(0, 0, 256, 256))
     inside, outside = disc(256, 30), ~disc(256, 60)
     result = np.where(mask[..., None], filled, image)
     gradient = np.abs(np.diff(result[..., 0], axis=1))

@@ -223,6 +223,20 @@ def test_thick_holes_are_filled_smaller_if_the_weights_say_so(
     assert sides == [seen]
 
 
+def test_a_wide_feather_agrees_in_blocks(monkeypatch: pytest.MonkeyPatch):
+    from retouch.pipeline import blocks
+
+    inpainter = make("dilated")
+    image = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    mask = np.zeros((400, 500), bool)
+    mask[150:250, 120:380] = True
+    fills = []
+    for side in (10_000, 100):
+        monkeypatch.setattr(blocks, "_SIDE", side)
+        fills.append(inpainter.fill(image, mask, dilate=100, feather=100).astype(int))
+    assert np.abs(fills[0] - fills[1]).max() <= 1
+
+
 @pytest.mark.parametrize("kind", ["thick", "thin", "two"])
 @pytest.mark.parametrize("name", ["dilated", "structure", "semantic"])
 def test_filling_in_blocks_agrees_with_one_piece(
@@ -242,7 +256,9 @@ def test_filling_in_blocks_agrees_with_one_piece(
     else:
         mask[100:400, 211:640] = True
         mask[430:440, 650:900] = kind == "two"
-    whole = inpainter.fill(image, mask, dilate=5, feather=4, refine=False)
+    with monkeypatch.context() as large:
+        large.setattr(blocks, "_SIDE", 10_000)
+        whole = inpainter.fill(image, mask, dilate=5, feather=4, refine=False)
     with monkeypatch.context() as small:
         small.setattr(blocks, "LARGEST", 10_000)
         small.setattr(blocks, "_SIDE", 100)

@@ -1,4 +1,4 @@
-"""Fills a large hole block by block, so that no array of floats is as large as its crop."""
+"""Puts fills back block by block: of a large crop no array of floats is ever as large as it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.holes import Box, Mask
 
 LARGEST = 1 << 21
-"""Pixels of a crop that is filled in one piece."""
+"""Pixels of a crop that is predicted in one piece."""
 _SIDE = 512
 """Side of a block [px]."""
 _MARGIN = 64
@@ -29,7 +29,7 @@ class View:
         """Read a box of the crop, (height, width, 3) in [0, 1]."""
         top, left = self.crop.top + box.top, self.crop.left + box.left
         samples = self.picture.rgb[top : top + box.height, left : left + box.width]
-        return np.divide(samples, np.float32(self.picture.white), dtype=np.float32)
+        return np.divide(samples, np.float32(self.picture.white), dtype=np.float32, order="C")
 
 
 def put(
@@ -49,7 +49,7 @@ def put(
         The filled picture.
     """
     result = view.picture
-    margin = max(_MARGIN, feather + 2)
+    margin = max(_MARGIN, feather + feather // 16 + 3)  # a step counts as .955 px there
     for block in _blocks(holes):
         own = mask[block.slices]
         if not own.any():

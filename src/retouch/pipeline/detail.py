@@ -25,25 +25,23 @@ _ROWS = 256
 """Rows of the small picture that are searched for sources at once."""
 
 
-def transfer(small: Pixels, small_mask: Mask, image: Pixels, mask: Mask) -> Pixels:
+def transfer(small: Pixels, small_mask: Mask, image: Pixels) -> Callable[[Box], Pixels]:
     """Enlarge a small fill and add residuals of the known part.
 
     Args:
         small: (h/s, w/s, 3) the filled small picture, its known part included.
         small_mask: (h/s, w/s) True = hole.
-        image: (h, w, 3) the picture.
-        mask: (h, w) True = hole.
+        image: (h, w, 3) the picture; what is under its hole is not used.
 
     Returns:
-        (h, w, 3): the enlarged fill with detail in the hole.
+        Computes a box of the enlarged fill with detail in the hole, (h', w', 3).
     """
-    h, w = mask.shape
+    h, w = image.shape[:2]
     smooth = np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC), np.float32)
     lost = image - smooth
-    detailed = Detailed(
+    return Detailed(
         small, small_mask, (h, w), lambda box: smooth[box.slices], lambda box: lost[box.slices]
-    )
-    return detailed.piece(Box(0, 0, h, w))
+    ).piece
 
 
 class Detailed:

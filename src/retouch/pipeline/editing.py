@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retouch.pictures import Picture, PictureError
-from retouch.pipeline import compositing, detail, devices, exemplar
+from retouch.pipeline import blocks, compositing, detail, devices, exemplar
 from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.holes import Box, Mask, groups
 from retouch.pipeline.inpainter import (
@@ -147,8 +147,7 @@ class EditingSession:
 
     @torch.inference_mode()
     def _encode(self, crop: Box) -> _Part:
-        samples = self.picture.crop(crop.top, crop.left, crop.height, crop.width)
-        image = samples.astype(np.float32) / np.float32(self.picture.white)
+        image = blocks.View(self.picture, crop)(Box(0, 0, crop.height, crop.width))
         mask = self.mask[crop.slices].copy()
         size = self._size(mask)
         small, small_mask = (image, mask) if size == mask.shape else shrink(image, mask, size)
@@ -200,7 +199,9 @@ class EditingSession:
             fill = exemplar.refine(fill, part.small, part.small_mask)
         if part.small_mask.shape != part.mask.shape:
             composite = np.where(part.small_mask[..., None], fill, part.small)
-            fill = detail.transfer(composite, part.small_mask, part.image, part.mask)
+            fill = detail.transfer(composite, part.small_mask, part.image)(
+                Box(0, 0, *part.mask.shape)
+            )
         at = part.crop.top, part.crop.left
         fill = compositing.match_rim(fill, part.image, part.mask, at=at)
         return compositing.feather(fill, part.image, part.mask, self._options.feather)

@@ -65,6 +65,7 @@ def _matches(completed: Pixels, mask: Mask) -> Places | None:
             completed if step == 1 else cv2.resize(completed, size, interpolation=cv2.INTER_AREA)
         )
         hole = mask if step == 1 else cv2.resize(mask.astype(np.float32), size) > 0
+        hole = np.ascontiguousarray(hole)  # or the search is compiled again for slices
         known = _wholly_known(hole)
         sources = np.argwhere(known).astype(np.int32)
         if not len(sources):

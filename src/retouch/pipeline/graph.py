@@ -148,6 +148,7 @@ def _reflected(x: Tensor, dim: int, before: int, behind: int) -> Tensor:
     length = x.shape[dim]
     place = torch.arange(-before, length + behind, device=x.device)
     period = torch.full((1,), 2 * length - 2, device=x.device)  # exporters divide tensors only
+    period = period.clamp(min=1)
     place = place.abs() % period
     return x.index_select(dim, torch.minimum(place, period - place))
 

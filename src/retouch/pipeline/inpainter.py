@@ -216,7 +216,7 @@ class Inpainter:
         if not unknown[inner.slices].any():  # filled together with an overlapping group
             return picture
         view = blocks.View(picture, crop)
-        fill = self._predict_boxes(view, unknown, labels, refine=options.refine)
+        fill = self._boxes(view, unknown, labels, refine=options.refine)
         picture = blocks.put(fill, view, unknown, inner, options.feather, copy=copy)
         pending[group.holes.slices] = False
         return picture
@@ -240,44 +240,49 @@ class Inpainter:
         Returns:
             (h, w, 3) in [0, 1]; only the hole is meant to be used.
         """
-        h, w = mask.shape
-        scale = self._scale(mask)
-        seen, hole = image, mask
-        if scale > 1:
-            size = (max(1, round(h / scale)), max(1, round(w / scale)))
-            seen, hole = sizes.shrink(image, mask, size)
-            labels = None if labels is None else sizes.nearest(labels, size)
-        fill = self._run(seen, hole, labels)
-        if refine:
-            fill = exemplar.refine(fill, seen, hole)
-        if scale == 1:
-            return fill
-        return detail.transfer(np.where(hole[..., None], fill, seen), hole, image, mask)
+        whole = Box(0, 0, *mask.shape)
+        return self._boxes(lambda box: image[box.slices], mask, labels, refine=refine)(whole)
 
-    def _predict_boxes(
-        self, view: blocks.View, mask: Mask, labels: NDArray[np.uint8] | None, *, refine: bool
+    def _boxes(
+        self,
+        read: Callable[[Box], Pixels],
+        mask: Mask,
+        labels: NDArray[np.uint8] | None,
+        *,
+        refine: bool,
     ) -> Callable[[Box], Pixels]:
-        """Do what `predict` does; of a large crop box by box as they are asked for."""
+        """Do what `predict` does, ready to give any box: of a large crop without the rest."""
         h, w = mask.shape
-        scale = 0 if h * w <= blocks.LARGEST else self._scale(mask)
-        if scale == 1 and self.context is not None and max(h, w) > tiles.LARGEST:
+        whole, large, scale = Box(0, 0, h, w), h * w > blocks.LARGEST, self._scale(mask)
+        if large and scale == 1 and self.context is not None and max(h, w) > tiles.LARGEST:
             run = torch.inference_mode()(self._run_whole)
-            piece = tiles.Tiles(run, view, mask, self.context, self.card.multiple_of).piece
+            piece = tiles.Tiles(run, read, mask, self.context, self.card.multiple_of).piece
             if not refine:
                 return piece
-            return lambda box: exemplar.refine(piece(box), view(box), mask[box.slices])
-        if scale <= 1:
-            whole = self.predict(view(Box(0, 0, h, w)), mask, labels, refine=refine)
-            return lambda box: whole[box.slices]
+            return lambda box: exemplar.refine(piece(box), read(box), mask[box.slices])
+        if scale == 1:
+            fill = self._refined(read(whole), mask, labels, refine=refine)
+            return lambda box: fill[box.slices]
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
-        small, small_mask = sizes.shrink_bands(view, mask, size)
-        fill = self._run(small, small_mask, None if labels is None else sizes.nearest(labels, size))
-        if refine:
-            fill = exemplar.refine(fill, small, small_mask)
-        np.copyto(small, fill, where=small_mask[..., None])
-        smooth = detail.Enlarged(small, (h, w)).piece
-        parts = (small, small_mask, (h, w), smooth, lambda box: view(box) - smooth(box))
-        return detail.Detailed(*parts).piece
+        labels = None if labels is None else sizes.nearest(labels, size)
+        if large:
+            small, hole = sizes.shrink_bands(read, mask, size)
+            np.copyto(
+                small, self._refined(small, hole, labels, refine=refine), where=hole[..., None]
+            )
+            smooth = detail.Enlarged(small, (h, w)).piece
+            lost = lambda box: read(box) - smooth(box)  # noqa: E731
+            return detail.Detailed(small, hole, (h, w), smooth, lost).piece
+        image = read(whole)
+        small, hole = sizes.shrink(image, mask, size)
+        np.copyto(small, self._refined(small, hole, labels, refine=refine), where=hole[..., None])
+        return detail.transfer(small, hole, image)
+
+    def _refined(
+        self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None, *, refine: bool
+    ) -> Pixels:
+        fill = self._run(image, mask, labels)
+        return exemplar.refine(fill, image, mask) if refine else fill
 
     def _scale(self, mask: Mask) -> float:
         """How many times smaller the network sees a crop; never less than 1."""

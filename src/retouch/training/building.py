@@ -117,8 +117,8 @@ def _painter(key: str, name: str, others: Sequence[str] = ()) -> Any:
 def _warm_start(built: nn.Module, path: Path, labels: str | None) -> None:
     with about("init"):
         header, state = files.read(path)
-    expected = built.state_dict()
-    others = _of_other_labels(header.config.get("labels", labels), labels, state, expected)
+        expected = built.state_dict()
+        others = _of_other_labels(header.config.get("labels", labels), labels, state, expected)
     state = {key: value for key, value in state.items() if key not in others}
     wrong = [k for k, v in state.items() if k not in expected or v.shape != expected[k].shape]
     if wrong:
@@ -140,10 +140,11 @@ def _of_other_labels(
     """Name what differs in the number of classes alone, so reads or writes label maps."""
     if old is None or new is None or old == new:
         return set()
-    classes = {len(label_set(old)): len(label_set(new))}
+    change = len(label_set(old)), len(label_set(new))
     return {
         key
         for key in state.keys() & expected.keys()
-        if state[key].shape != expected[key].shape
-        and tuple(classes.get(n, n) for n in state[key].shape) == tuple(expected[key].shape)
+        if (a := state[key].shape) != (b := expected[key].shape)
+        and len(a) == len(b)
+        and all(m == n or (m, n) == change for m, n in zip(a, b, strict=True))
     }

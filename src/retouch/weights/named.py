@@ -10,8 +10,8 @@ from retouch.weights.files import Header, WeightsError
 
 DEFAULT = "dilated-photos"
 """What fills if nobody asks for anything else."""
-_GENERAL = ("-photos", "-scenes", "-faces")
-"""How names of weights end that know the most kinds of pictures, or what is filled most."""
+_ASKED = ("-photos", "-scenes", "-faces")
+"""How names of weights end that are asked for most, the first before the others."""
 
 
 def available(task: str = "") -> dict[str, Path]:
@@ -49,7 +49,8 @@ def find(name: str, task: str = "inpaint") -> Path:
     fits = available(task)
     of_network = [key for key in at_hand if key.startswith(f"{name}-")]
     if of_network:
-        rank = {key: (key not in fits, _specialty(key)) for key in of_network}
+        others = {key: tuple(not key.endswith(end) for end in _ASKED) for key in of_network}
+        rank = {key: (key not in fits, others[key]) for key in of_network}
         return at_hand[min(of_network, key=rank.__getitem__)]
     listed = ", ".join(sorted(at_hand)) or "none"
     if name in models.names():
@@ -58,12 +59,6 @@ def find(name: str, task: str = "inpaint") -> Path:
             " or bring in an official checkpoint: retouch weights import FILE"
         )
     raise WeightsError(f"no weights and no network named {name!r}; weights at hand: {listed}")
-
-
-def _specialty(name: str) -> int:
-    """Place of weights among those of a network: the lower, the more they are asked for."""
-    fits = [place for place, end in enumerate(_GENERAL) if name.endswith(end)]
-    return min(fits, default=len(_GENERAL))
 
 
 def load(name: str | Path) -> tuple[Header, nn.Module]:

@@ -57,7 +57,7 @@ def load(name: str, labels: str | None = None) -> nn.Module:
 def attach(network: nn.Module) -> None:
     """Give a network that is guided by label maps the segmenter it names, or the best at hand.
 
-    Without one it still fills: label maps are then painted from nothing.
+    Without one it fills by the maps that it is given only.
 
     Raises:
         WeightsError: If the segmenter's file does not fit.
