@@ -234,7 +234,7 @@ def test_an_absent_segmenter_says_what_to_do(
 
 
 def test_a_segmenter_is_found_when_it_appears(client: httpx.Client, store: Path):
-    save_small("semantic", store / "semantic-bare.safetensors", segmenter="", labels="facades")
+    save_small("semantic", store / "semantic-bare.safetensors", segmenter="", labels="street")
     key = open_picture(client, picture())
 
     def begin() -> dict[str, Any]:
@@ -243,8 +243,8 @@ def test_a_segmenter_is_found_when_it_appears(client: httpx.Client, store: Path)
 
     before = begin()
     assert not before["proposed"]
-    assert "bisenet-cmp-facade" in before["advice"]
-    path = save_small("bisenet", store / "bisenet-cmp-facade.safetensors", labels="facades")
+    assert "bisenet-camvid" in before["advice"]
+    path = save_small("bisenet", store / "bisenet-camvid.safetensors", labels="street")
     after = begin()
     assert after["proposed"]
     assert after["advice"] is None
