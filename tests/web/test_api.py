@@ -248,7 +248,7 @@ def test_a_segmenter_is_found_when_it_appears(client: httpx.Client, store: Path)
     after = begin()
     assert after["proposed"]
     assert after["advice"] is None
-    assert "window" in after["label_set"]["names"]
+    assert "road" in after["label_set"]["names"]
     answer = client.post("/segment", files={"image": png(picture())}, data={"labels": "facades"})
     assert answer.status_code == 200
     path.unlink()
