@@ -249,7 +249,7 @@ def test_a_segmenter_is_found_when_it_appears(client: httpx.Client, store: Path)
     assert after["proposed"]
     assert after["advice"] is None
     assert "road" in after["label_set"]["names"]
-    answer = client.post("/segment", files={"image": png(picture())}, data={"labels": "facades"})
+    answer = client.post("/segment", files={"image": png(picture())}, data={"labels": "street"})
     assert answer.status_code == 200
     path.unlink()
 
