@@ -92,8 +92,9 @@ def test_detail_of_a_box_is_that_of_the_whole(size: tuple[int, int]):
     small, small_mask = shrink(image, mask, size)
     whole = detail.transfer(small, small_mask, image)(Box(0, 0, 301, 203))
     smooth = detail.Enlarged(small, (301, 203)).piece
-    lost = lambda box: image[box.slices] - smooth(box)  # noqa: E731
-    parts = detail.Detailed(small, small_mask, (301, 203), smooth, lost)
+    parts = detail.Detailed(
+        small, small_mask, (301, 203), smooth, lambda box: image[box.slices] - smooth(box)
+    )
     for top in range(0, 301, 43):
         for left in range(0, 203, 29):
             box = Box(top, left, min(43, 301 - top), min(29, 203 - left))

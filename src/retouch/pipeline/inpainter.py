@@ -253,30 +253,31 @@ class Inpainter:
     ) -> Callable[[Box], Pixels]:
         """Do what `predict` does, ready to give any box: of a large crop without the rest."""
         h, w = mask.shape
-        whole, large, scale = Box(0, 0, h, w), h * w > blocks.LARGEST, self._scale(mask)
-        if large and scale == 1 and self.context is not None and max(h, w) > tiles.LARGEST:
+        whole, scale = Box(0, 0, h, w), self._scale(mask)
+        image = read(whole) if h * w <= blocks.LARGEST else None
+        if image is None and scale == 1 and self.context is not None and max(h, w) > tiles.LARGEST:
             run = torch.inference_mode()(self._run_whole)
             piece = tiles.Tiles(run, read, mask, self.context, self.card.multiple_of).piece
             if not refine:
                 return piece
             return lambda box: exemplar.refine(piece(box), read(box), mask[box.slices])
         if scale == 1:
-            fill = self._refined(read(whole), mask, labels, refine=refine)
+            seen = read(whole) if image is None else image
+            fill = self._refined(seen, mask, labels, refine=refine)
             return lambda box: fill[box.slices]
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
         labels = None if labels is None else sizes.nearest(labels, size)
-        if large:
+        if image is None:
             small, hole = sizes.shrink_bands(read, mask, size)
-            np.copyto(
-                small, self._refined(small, hole, labels, refine=refine), where=hole[..., None]
-            )
-            smooth = detail.Enlarged(small, (h, w)).piece
-            lost = lambda box: read(box) - smooth(box)  # noqa: E731
-            return detail.Detailed(small, hole, (h, w), smooth, lost).piece
-        image = read(whole)
-        small, hole = sizes.shrink(image, mask, size)
-        np.copyto(small, self._refined(small, hole, labels, refine=refine), where=hole[..., None])
-        return detail.transfer(small, hole, image)
+        else:
+            small, hole = sizes.shrink(image, mask, size)
+        fill = self._refined(small, hole, labels, refine=refine)
+        np.copyto(small, fill, where=hole[..., None])
+        if image is not None:
+            return detail.transfer(small, hole, image)
+        smooth = detail.Enlarged(small, (h, w)).piece
+        detailed = detail.Detailed(small, hole, (h, w), smooth, lambda box: read(box) - smooth(box))
+        return detailed.piece
 
     def _refined(
         self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None, *, refine: bool
