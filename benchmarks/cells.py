@@ -205,7 +205,7 @@ def overhead(name: str, side: str, hole: str, repeat: str) -> dict[str, float]:
         return result
 
     inpainter.passes = watched
-    picture, mask = _square(int(side), int(hole))
+    picture, mask = _photo(int(side)), _square(int(side), int(hole))[1]
     inpainter.fill(picture, mask)
     shares: list[float] = []
     passes: list[float] = []
@@ -239,6 +239,15 @@ def _square(side: int, hole: int = 0) -> tuple[Any, Any]:
     first = (side - hole) // 2
     mask[first : first + hole, first : first + hole] = True
     return picture, mask
+
+
+def _photo(side: int) -> Any:
+    """The example's photo, mirrored outwards: what is searched for in noise is found nowhere."""
+    from retouch import pictures
+
+    photo = pictures.read(Path(__file__).parents[1] / "examples" / "meadow.jpg").pixels
+    more = [(0, max(0, side - length)) for length in photo.shape[:2]]
+    return np.pad(photo, (*more, (0, 0)), mode="symmetric")[-side:, :side]
 
 
 def _large(megapixels: float, share: float, count: int = 0) -> tuple[Any, Any]:

@@ -21,6 +21,8 @@ _REACH = 2
 """Patches of 5 x 5 px are compared."""
 _ROUNDS = 3
 """Of propagation and search, at half and at full size."""
+_NEAR = 4
+"""At full size the random search looks so far around what was found at half the size [px]."""
 _SIGMA = 0.85
 """What this Gaussian takes away is the finest band [px]."""
 _OWN, _COPIED = np.float32(0.3), np.float32(1)
@@ -71,9 +73,10 @@ def _matches(completed: Pixels, mask: Mask) -> Places | None:
         if not len(sources):
             places = None
             continue
+        farthest = max(hole.shape) if places is None else _NEAR
         places = _start(places, hole, known, sources)
         flat = np.pad(guide, ((_REACH, _REACH), (_REACH, _REACH), (0, 0)), mode="reflect")
-        _search(flat.reshape(len(flat), -1), known, hole, places)
+        _search(flat.reshape(len(flat), -1), known, hole, places, farthest)
     return places
 
 
@@ -119,6 +122,8 @@ def _distance(guide, row, column, other_row, other_column, limit):
 @inner
 def _try(guide, known, places, best, y, x, v, u):
     """Take (v, u) as the source of (y, x) if it is known and more alike than the present one."""
+    if v == places[0, y, x] and u == places[1, y, x]:
+        return
     if 0 <= v < known.shape[0] and 0 <= u < known.shape[1] and known[v, u]:
         found = _distance(guide, y, x, v, u, best[y, x])
         if found < best[y, x]:
@@ -134,14 +139,18 @@ def _random(state, radius):
 
 
 @inner
-def _visit(guide, known, places, best, y, x, back, state):
-    """Ask the two neighbours seen before, then places around the best one, ever nearer."""
+def _ask(guide, known, places, best, y, x, back):
+    """Try what continues the places of the two neighbours seen before."""
     h, w = best.shape
     for dy, dx in ((back, 0), (0, back)):
         if 0 <= y - dy < h and 0 <= x - dx < w and best[y - dy, x - dx] >= 0:
             v, u = places[0, y - dy, x - dx] + dy, places[1, y - dy, x - dx] + dx
             _try(guide, known, places, best, y, x, v, u)
-    radius = max(h, w)
+
+
+@inner
+def _look_around(guide, known, places, best, y, x, radius, state):
+    """Try random places around the best one, ever nearer."""
     while radius >= 1:
         state, down = _random(state, radius)
         state, across = _random(state, radius)
@@ -151,7 +160,7 @@ def _visit(guide, known, places, best, y, x, back, state):
 
 
 @kernel
-def _search(guide, known, hole, places):
+def _search(guide, known, hole, places, farthest):
     """Improve `places` in turn, forwards and backwards."""
     h, w = hole.shape
     state, infinite = np.uint32(1), np.float32(np.inf)
@@ -167,4 +176,5 @@ def _search(guide, known, hole, places):
             for b in range(w):
                 x = b if back == 1 else w - 1 - b
                 if hole[y, x]:
-                    state = _visit(guide, known, places, best, y, x, back, state)
+                    _ask(guide, known, places, best, y, x, back)
+                    state = _look_around(guide, known, places, best, y, x, farthest, state)
