@@ -116,7 +116,7 @@ EXAMS = (
         "tight face crops, irregular holes",
         "celeba_faces256/test-*.tar",
         BUCKETED,
-        ("isnet-faces", "dilated-photos"),
+        ("structure-faces", "isnet-faces", "dilated-photos"),
         (*CLASSICAL, "migan"),
     ),
     Exam(
@@ -125,6 +125,13 @@ EXAMS = (
         "celebamask_mini/test-*.tar",
         "centre",
         ("semantic-faces", "dilated-photos"),
+    ),
+    Exam(
+        "street-centre",
+        "street frames between trained ones of the same drive, centred square of 128 px",
+        "camvid/test-*.tar",
+        "centre",
+        ("semantic-street", "dilated-photos"),
     ),
 )
 
@@ -215,7 +222,7 @@ not taken with these weights are left out.
 def written() -> dict[str, str]:
     """What the page says of each exam: exams that are not taken now keep it."""
     _, *parts = PAGE.read_text(encoding="utf-8").split("\n## ")
-    return {part.partition("\n")[0]: "\n## " + part.rstrip("\n") for part in parts}
+    return {part.partition("\n")[0]: "## " + part.rstrip("\n") + "\n" for part in parts}
 
 
 def main() -> None:

@@ -234,7 +234,7 @@ def test_an_absent_segmenter_says_what_to_do(
 
 
 def test_a_segmenter_is_found_when_it_appears(client: httpx.Client, store: Path):
-    save_small("semantic", store / "semantic-bare.safetensors", segmenter="", labels="street")
+    save_small("semantic", store / "semantic-bare.safetensors", segmenter="", labels="outdoor")
     key = open_picture(client, picture())
 
     def begin() -> dict[str, Any]:
@@ -243,13 +243,13 @@ def test_a_segmenter_is_found_when_it_appears(client: httpx.Client, store: Path)
 
     before = begin()
     assert not before["proposed"]
-    assert "bisenet-camvid" in before["advice"]
-    path = save_small("bisenet", store / "bisenet-camvid.safetensors", labels="street")
+    assert "outdoor-scenes" in before["advice"]
+    path = save_small("bisenet", store / "outdoor-scenes.safetensors", labels="outdoor")
     after = begin()
     assert after["proposed"]
     assert after["advice"] is None
-    assert "road" in after["label_set"]["names"]
-    answer = client.post("/segment", files={"image": png(picture())}, data={"labels": "street"})
+    assert "water" in after["label_set"]["names"]
+    answer = client.post("/segment", files={"image": png(picture())}, data={"labels": "outdoor"})
     assert answer.status_code == 200
     path.unlink()
 
