@@ -116,8 +116,7 @@ EXAMS = (
         "tight face crops, irregular holes",
         "celeba_faces256/test-*.tar",
         BUCKETED,
-        ("structure-faces", "isnet-faces", "dilated-photos"),
-        (*CLASSICAL, "migan"),
+        ("structure-faces", "semnet-faces", "isnet-faces", "dilated-photos"),
     ),
     Exam(
         "faces-centre",
