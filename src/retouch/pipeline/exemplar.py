@@ -122,8 +122,6 @@ def _distance(guide, row, column, other_row, other_column, limit):
 @inner
 def _try(guide, known, places, best, y, x, v, u):
     """Take (v, u) as the source of (y, x) if it is known and more alike than the present one."""
-    if v == places[0, y, x] and u == places[1, y, x]:
-        return
     if 0 <= v < known.shape[0] and 0 <= u < known.shape[1] and known[v, u]:
         found = _distance(guide, y, x, v, u, best[y, x])
         if found < best[y, x]:
