@@ -1,5 +1,6 @@
 """Rim, widening and feathering touch what they should and nothing else."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -124,4 +125,27 @@ def test_tiles_give_what_one_piece_gives_for_a_local_operation():
         padded = np.pad(part, ((8, 8), (8, 8), (0, 0)))
         return padded[:-16, 16:]
 
-    assert np.array_equal(tiles.run(shift, image, mask, 16, 8), shift(image, mask))
+    run = tiles.Tiles(shift, lambda box: image[box.slices], mask, 16, 8)
+    assert np.array_equal(run.piece(Box(0, 0, 1500, 900)), shift(image, mask))
+
+
+def test_tiles_see_a_wire_and_what_lies_near_it():
+    mask = np.zeros((3000, 4000), np.uint8)
+    cv2.line(mask, (100, 2900), (3900, 200), 1, 6)
+    cv2.line(mask, (0, 700), (3999, 700), 1, 4)
+    mask = mask.astype(bool)
+    image = np.random.default_rng(0).random((3000, 4000, 3), np.float32)
+    seen = []
+
+    def darker(part: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        seen.append(hole.shape)
+        return part / 2
+
+    run = tiles.Tiles(darker, lambda box: image[box.slices], mask, 100, 8)
+    for top in range(0, 3000, 500):
+        piece, given = run.piece(Box(top, 0, 500, 4000)), image[top : top + 500]
+        near = cv2.dilate(mask.view(np.uint8), np.ones((17, 17), np.uint8))[top : top + 500] > 0
+        assert np.array_equal(piece[near], given[near] / 2)
+        assert ((piece == given) | (piece == given / 2)).all()
+    assert max(max(shape) for shape in seen) <= tiles.LARGEST + 208
+    assert sum(h * w for h, w in seen) < 0.45 * mask.size  # cells of one size would see .9 of it

@@ -83,8 +83,7 @@ def test_the_door_refines_unless_told_not_to():
 def test_a_crop_that_is_filled_in_blocks_is_refined_too(monkeypatch: pytest.MonkeyPatch):
     from retouch.pipeline import blocks, tiles
 
-    monkeypatch.setattr(tiles, "INNER", 128)
-    monkeypatch.setattr(tiles, "LARGEST", 256)
+    monkeypatch.setattr(tiles, "LARGEST", 128)
     monkeypatch.setattr(blocks, "LARGEST", 10_000)
     image = (grainy(300, 300) * 255).astype(np.uint8)
     mask = np.zeros((300, 300), bool)

@@ -17,6 +17,8 @@ from retouch.pictures import Picture, PictureError
 from retouch.pipeline.inpainter import FillOptions, Inpainter, OptionError
 from retouch.weights.files import Header
 
+MEADOW = Path(__file__).parents[2] / "examples" / "meadow.jpg"
+
 
 def make(name: str, **more: object) -> Inpainter:
     torch.manual_seed(0)
@@ -201,11 +203,30 @@ def test_tiling_agrees_with_one_piece(monkeypatch: pytest.MonkeyPatch, name: str
     image = rng.random((1100, 900, 3)).astype(np.float32)
     mask = np.zeros((1100, 900), bool)
     mask[:, 400:440] = True
-    whole = network.predict(image, mask)
-    monkeypatch.setattr(tiles, "LARGEST", 400)
-    monkeypatch.setattr(tiles, "INNER", 256)
+    whole = network._pass(image, mask)
+    monkeypatch.setattr(tiles, "LARGEST", 256)
     tiled = network.predict(image, mask)
     assert np.abs(whole - tiled)[mask].max() < 1 / 255
+
+
+@pytest.mark.parametrize("thick", [6, 30, 80])
+def test_tiles_of_the_default_weights_see_all_that_is_felt(
+    monkeypatch: pytest.MonkeyPatch, thick: int
+):
+    network = Inpainter.load()
+    image = np.asarray(pictures.read(MEADOW).pixels[:680, :640] / 255, np.float32)
+    mask = np.zeros((680, 640), bool)
+    mask[:, 280 : 280 + thick] = True
+    whole = network._pass(image, mask)
+    tiles: list[tuple[int, ...]] = []
+    run = network._pass
+    monkeypatch.setattr(network, "_pass", lambda x, m: tiles.append(m.shape) or run(x, m))
+    fill = network.predict(image, mask)
+    assert max(tiles)[1] <= thick + 2 * (80 + thick + 16)
+    assert np.abs(whole - fill)[mask].max() < 1 / 255
+    ring = np.zeros_like(mask)
+    ring[:, 272:280] = True
+    assert np.abs(whole - fill)[ring].max() < 1 / 255  # where the colour step is measured
 
 
 @pytest.mark.parametrize(("reach", "seen"), [(None, 256), (64, 144)])
@@ -213,7 +234,8 @@ def test_thick_holes_are_filled_smaller_if_the_weights_say_so(
     monkeypatch: pytest.MonkeyPatch, reach: int | None, seen: int
 ):
     inpainter = make("structure")
-    inpainter.header = replace(inpainter.header, reach=reach)
+    header = replace(inpainter.header, reach=reach)
+    inpainter = Inpainter(inpainter.network, header, precision="float32")
     sides: list[int] = []
     run = inpainter.passes
     monkeypatch.setattr(inpainter, "passes", lambda x, m: sides.append(x.shape[-1]) or run(x, m))
@@ -244,8 +266,7 @@ def test_filling_in_blocks_agrees_with_one_piece(
 ):
     from retouch.pipeline import blocks, tiles
 
-    monkeypatch.setattr(tiles, "INNER", 256)
-    monkeypatch.setattr(tiles, "LARGEST", 600)
+    monkeypatch.setattr(tiles, "LARGEST", 256)
     inpainter = make(name)
     coarse = torch.from_numpy(np.random.default_rng(1).random((1, 3, 40, 60), np.float32))
     image = torch.nn.functional.interpolate(coarse, (701, 1000), mode="bicubic").clamp(0, 1)

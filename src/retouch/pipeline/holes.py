@@ -114,7 +114,7 @@ def components(mask: Mask) -> list[Box]:
     boxes: list[Box] = []
     for index in range(1, count):
         left, top, width, height = (int(v) * block for v in stats[index, :4])
-        box = _tight(part, Box(top, left, min(height, h - top), min(width, w - left)))
+        box = tight(part, Box(top, left, min(height, h - top), min(width, w - left)))
         boxes.append(Box(box.top + first, box.left, box.height, box.width))
     return boxes
 
@@ -128,7 +128,8 @@ def thickness(mask: Mask) -> float:
     return 2.0 * step * float(cv2.distanceTransform(small, cv2.DIST_L2, 3).max())
 
 
-def _tight(mask: Mask, box: Box) -> Box:
+def tight(mask: Mask, box: Box) -> Box:
+    """The smallest box round the holes inside a box; there is at least one."""
     part = mask[box.slices]
     rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
     return Box(

@@ -91,8 +91,11 @@ class Inpainter:
         self.device = devices.choose(device)
         self.bf16 = devices.computes_in_bf16(self.device, precision)
         self.network = devices.prepare(network, self.device, bf16=self.bf16)
+        working = self.card.fixed_size or self.card.working_size
+        self.reach = header.reach or self.card.reach or working / 2
+        """Thickest hole that is filled at full size [px]."""
         self.context = self.card.context(getattr(network, "config", None))
-        """What a tile must see around itself [px]; None: the network is not local."""
+        """How far a pixel of a fill can feel the picture [px]; None: the network is not local."""
         self.passes: Callable[..., Tensor] = self._by_torch
         """What computes predictions: what the network takes and gives."""
         if device == openvino.NAME:
@@ -255,9 +258,8 @@ class Inpainter:
         h, w = mask.shape
         whole, scale = Box(0, 0, h, w), self._scale(mask)
         image = read(whole) if h * w <= blocks.LARGEST else None
-        if image is None and scale == 1 and self.context is not None and max(h, w) > tiles.LARGEST:
-            run = torch.inference_mode()(self._run_whole)
-            piece = tiles.Tiles(run, read, mask, self.context, self.card.multiple_of).piece
+        if image is None and scale == 1 and self.context is not None:
+            piece = self._tiles(read, mask, self.context)
             if not refine:
                 return piece
             return lambda box: exemplar.refine(piece(box), read(box), mask[box.slices])
@@ -287,25 +289,29 @@ class Inpainter:
 
     def _scale(self, mask: Mask) -> float:
         """How many times smaller the network sees a crop; never less than 1."""
-        card = self.card
-        longer, working = max(mask.shape), card.fixed_size or card.working_size
-        reach = self.header.reach or card.reach or working / 2
-        scale = max(1.0, thickness(mask) / reach)
+        longer = max(mask.shape)
+        scale = max(1.0, thickness(mask) / self.reach)
         if self.context is None:
-            scale = max(scale, longer / working)
+            scale = max(scale, longer / (self.card.fixed_size or self.card.working_size))
         return min(scale, max(1.0, longer / _SMALLEST))
 
-    @torch.inference_mode()
     def _run(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None) -> Pixels:
-        """One pass at the given size: padded to what the network wants, in tiles if it is large."""
-        h, w = mask.shape
-        if self.context is not None and max(h, w) > tiles.LARGEST:
-            return tiles.run(self._run_whole, image, mask, self.context, self.card.multiple_of)
-        return self._run_whole(image, mask, labels)
+        """Run the network at the given size, where the holes are if it is local."""
+        if self.context is None:
+            return self._pass(image, mask, labels)
+        fill = self._tiles(lambda box: image[box.slices], mask, self.context)
+        return fill(Box(0, 0, *mask.shape))
 
-    def _run_whole(
-        self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None = None
-    ) -> Pixels:
+    def _tiles(
+        self, read: Callable[[Box], Pixels], mask: Mask, context: int
+    ) -> Callable[[Box], Pixels]:
+        """Weights that fill so thick holes have learned to look little farther (docs/speed.md)."""
+        felt = min(context, round(self.reach + thickness(mask)))
+        return tiles.Tiles(self._pass, read, mask, felt, self.card.multiple_of).piece
+
+    @torch.inference_mode()
+    def _pass(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None = None) -> Pixels:
+        """One pass and, if the card says so, a mirrored one, padded to what the network wants."""
         h, w = mask.shape
         x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
         holes = torch.from_numpy(mask[None, None].astype(np.float32)).to(self.device)
