@@ -305,7 +305,7 @@ class Inpainter:
     def _tiles(
         self, read: Callable[[Box], Pixels], mask: Mask, context: int
     ) -> Callable[[Box], Pixels]:
-        """Weights that fill so thick holes have learned to look little farther (docs/speed.md)."""
+        """How far round a hole the weights look: measured in docs/speed.md, "Wires"."""
         felt = min(context, round(self.reach + thickness(mask)))
         return tiles.Tiles(self._pass, read, mask, felt, self.card.multiple_of).piece
 
