@@ -32,6 +32,25 @@ class View:
         return np.divide(samples, np.float32(self.picture.white), dtype=np.float32, order="C")
 
 
+def complete(image: Pixels, mask: Mask, fill: Callable[[Box], Pixels]) -> None:
+    """Write a fill into the holes of a picture (h, w, 3), at once or, if it is large, in blocks.
+
+    Args:
+        image: Is changed; `fill` must not look at what is under the mask.
+        mask: (h, w) True = hole.
+        fill: Computes a box of the fill, (height, width, 3).
+    """
+    whole = Box(0, 0, *mask.shape)
+    for block in [whole] if mask.size <= LARGEST else _blocks(whole):
+        own = mask[block.slices]
+        if not own.any():
+            continue
+        near = block.grown(_MARGIN, mask.shape)
+        row, column = block.top - near.top, block.left - near.left
+        part = fill(near)[row : row + block.height, column : column + block.width]
+        np.copyto(image[block.slices], part, where=own[..., None])
+
+
 def put(
     fill: Callable[[Box], Pixels], view: View, mask: Mask, holes: Box, feather: int, *, copy: bool
 ) -> Picture:

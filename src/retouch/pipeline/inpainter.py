@@ -256,36 +256,43 @@ class Inpainter:
     ) -> Callable[[Box], Pixels]:
         """Do what `predict` does, ready to give any box: of a large crop without the rest."""
         h, w = mask.shape
-        whole, scale = Box(0, 0, h, w), self._scale(mask)
-        image = read(whole) if h * w <= blocks.LARGEST else None
-        if image is None and scale == 1 and self.context is not None:
-            piece = self._tiles(read, mask, self.context)
-            if not refine:
-                return piece
-            return lambda box: exemplar.refine(piece(box), read(box), mask[box.slices])
+        scale = self._scale(mask)
         if scale == 1:
-            seen = read(whole) if image is None else image
-            fill = self._refined(seen, mask, labels, refine=refine)
-            return lambda box: fill[box.slices]
+            return self._at_full_size(read, mask, labels, refine=refine)
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
         labels = None if labels is None else sizes.nearest(labels, size)
+        image = read(Box(0, 0, h, w)) if mask.size <= blocks.LARGEST else None
         if image is None:
             small, hole = sizes.shrink_bands(read, mask, size)
         else:
             small, hole = sizes.shrink(image, mask, size)
-        fill = self._refined(small, hole, labels, refine=refine)
-        np.copyto(small, fill, where=hole[..., None])
+        fill = self._at_full_size(lambda box: small[box.slices], hole, labels, refine=refine)
+        blocks.complete(small, hole, fill)
         if image is not None:
             return detail.transfer(small, hole, image)
         smooth = detail.Enlarged(small, (h, w)).piece
         detailed = detail.Detailed(small, hole, (h, w), smooth, lambda box: read(box) - smooth(box))
         return detailed.piece
 
-    def _refined(
-        self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None, *, refine: bool
-    ) -> Pixels:
+    def _at_full_size(
+        self,
+        read: Callable[[Box], Pixels],
+        mask: Mask,
+        labels: NDArray[np.uint8] | None,
+        *,
+        refine: bool,
+    ) -> Callable[[Box], Pixels]:
+        """Run the network at the size of the mask; any box, of a large crop without the rest."""
+        if mask.size > blocks.LARGEST and self.context is not None:
+            piece = self._tiles(read, mask, self.context)
+            if not refine:
+                return piece
+            return lambda box: exemplar.refine(piece(box), read(box), mask[box.slices])
+        image = read(Box(0, 0, *mask.shape))
         fill = self._run(image, mask, labels)
-        return exemplar.refine(fill, image, mask) if refine else fill
+        if refine:
+            fill = exemplar.refine(fill, image, mask)
+        return lambda box: fill[box.slices]
 
     def _scale(self, mask: Mask) -> float:
         """How many times smaller the network sees a crop; never less than 1."""
