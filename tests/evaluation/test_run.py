@@ -265,6 +265,16 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_bare_prediction_is_the_network_s_everywhere(weights: Path):
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    mask = np.zeros((64, 64), bool)
+    mask[:8, :8] = True
+    bare = methods.loaded(methods.network(weights), device="cpu", prediction="network")
+    fill = methods.loaded(methods.network(weights), device="cpu")
+    assert np.abs(bare(image, mask, "")[40:] - image[40:] / 255).mean() > 0.01
+    assert np.array_equal(np.asarray(fill(image, mask, ""))[40:], image[40:])
+
+
 @pytest.mark.parametrize("protocol", ["retouch", "isnet"])
 def test_the_command_measures_networks_beside_others(
     data: Path, weights: Path, protocol, capsys: pytest.CaptureFixture[str]

@@ -125,7 +125,7 @@ def test_tiles_give_what_one_piece_gives_for_a_local_operation():
         padded = np.pad(part, ((8, 8), (8, 8), (0, 0)))
         return padded[:-16, 16:]
 
-    run = tiles.Tiles(shift, lambda box: image[box.slices], mask, 16, 8)
+    run = tiles.Tiles(shift, lambda box: image[box.slices], mask, tiles.plan(mask, 8, 8))
     assert np.array_equal(run.piece(Box(0, 0, 1500, 900)), shift(image, mask))
 
 
@@ -141,11 +141,34 @@ def test_tiles_see_a_wire_and_what_lies_near_it():
         seen.append(hole.shape)
         return part / 2
 
-    run = tiles.Tiles(darker, lambda box: image[box.slices], mask, 100, 8)
+    plan = tiles.plan(mask, 100, 8)
+    run = tiles.Tiles(darker, lambda box: image[box.slices], mask, plan)
     for top in range(0, 3000, 500):
         piece, given = run.piece(Box(top, 0, 500, 4000)), image[top : top + 500]
         near = cv2.dilate(mask.view(np.uint8), np.ones((17, 17), np.uint8))[top : top + 500] > 0
         assert np.array_equal(piece[near], given[near] / 2)
         assert ((piece == given) | (piece == given / 2)).all()
     assert max(max(shape) for shape in seen) <= tiles.LARGEST + 208
+    assert len(seen) == len(plan)  # each once
     assert sum(h * w for h, w in seen) < 0.45 * mask.size  # cells of one size would see .9 of it
+
+
+@pytest.mark.parametrize("context", [0, 3, 88])
+@pytest.mark.parametrize("step", [1, 8, 16])
+def test_tiles_lie_round_all_holes(step: int, context: int):
+    rng = np.random.default_rng(step)
+    mask = rng.random((301, 407)) > 0.9995
+    mask[-1, -1] = mask[0, 200] = mask[40:90, 50:52] = True
+    plan = tiles.plan(mask, context, step)
+    covered = np.zeros_like(mask)
+    for tile in plan:
+        assert tile.box.top % step == tile.box.left % step == 0
+        assert tile.seen == tile.box.grown(-(-max(8, context) // step) * step, mask.shape)
+        covered[tile.box.slices] = True
+    assert covered[mask].all()
+
+
+def test_specks_far_apart_are_seen_apart():
+    mask = np.zeros((900, 900), bool)
+    mask[300:308, 300:308] = mask[468:476, 468:476] = True
+    assert len(tiles.plan(mask, 88, 8)) == 2

@@ -55,7 +55,7 @@ def inpaint(inpainter: Inpainter, image: np.ndarray, mask: np.ndarray) -> np.nda
     from retouch.pipeline import compositing
 
     pixels = image.astype(np.float32) / np.float32(255)
-    fill = inpainter._pass(pixels, mask)
+    fill = inpainter.paint(pixels, mask)
     return compositing.match_rim(fill, pixels, mask)
 
 

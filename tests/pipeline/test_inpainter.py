@@ -25,6 +25,9 @@ def make(name: str, **more: object) -> Inpainter:
     facts = models.card(name)
     config = {**facts.small, **more}
     network = facts.model(facts.config(**config))
+    for key, weight in network.named_parameters() if name == "dilated" else ():
+        if key.endswith("second.weight"):  # blocks that start at zero would see nothing
+            torch.nn.init.normal_(weight, std=0.1)
     return Inpainter(network, Header(network=name, config=config), precision="float32")
 
 
@@ -203,10 +206,34 @@ def test_tiling_agrees_with_one_piece(monkeypatch: pytest.MonkeyPatch, name: str
     image = rng.random((1100, 900, 3)).astype(np.float32)
     mask = np.zeros((1100, 900), bool)
     mask[:, 400:440] = True
-    whole = network._pass(image, mask)
+    whole = network.paint(image, mask)
     monkeypatch.setattr(tiles, "LARGEST", 256)
     tiled = network.predict(image, mask)
     assert np.abs(whole - tiled)[mask].max() < 1 / 255
+
+
+def test_a_bare_prediction_has_known_pixels_of_its_own():
+    image = np.random.default_rng(0).random((256, 256, 3), np.float32)
+    mask = np.zeros((256, 256), bool)
+    mask[20:40, 20:40] = True
+    network = make("dilated")
+    bare, fill = network.paint(image, mask), network.predict(image, mask)
+    assert np.abs(bare - image)[200:].min() > 0
+    assert np.array_equal(fill[200:], image[200:])
+    assert np.abs(bare - fill)[mask].max() < 1 / 255
+
+
+def test_passes_are_counted_before_they_are_made(monkeypatch: pytest.MonkeyPatch):
+    network = make("dilated")
+    mask = np.zeros((900, 1400), bool)
+    mask[430:436, 20:1380] = True
+    mask[40:800, 700:706] = True
+    made: list[int] = []
+    run = network.passes
+    monkeypatch.setattr(network, "passes", lambda x, m: made.append(len(x)) or run(x, m))
+    expected = network.passes_for(mask)
+    network.fill(np.zeros((900, 1400, 3), np.uint8), mask)
+    assert expected == len(made) > 2
 
 
 @pytest.mark.parametrize("thick", [6, 30, 80])
@@ -217,10 +244,10 @@ def test_tiles_of_the_default_weights_see_all_that_is_felt(
     image = np.asarray(pictures.read(MEADOW).pixels[:680, :640] / 255, np.float32)
     mask = np.zeros((680, 640), bool)
     mask[:, 280 : 280 + thick] = True
-    whole = network._pass(image, mask)
+    whole = network.paint(image, mask)
     tiles: list[tuple[int, ...]] = []
-    run = network._pass
-    monkeypatch.setattr(network, "_pass", lambda x, m: tiles.append(m.shape) or run(x, m))
+    run = network.paint
+    monkeypatch.setattr(network, "paint", lambda x, m: tiles.append(m.shape) or run(x, m))
     fill = network.predict(image, mask)
     assert max(tiles)[1] <= thick + 2 * (80 + thick + 16)
     assert np.abs(whole - fill)[mask].max() < 1 / 255

@@ -160,7 +160,8 @@ def _network_fill(path: Path, device: str, prediction: Literal["pipeline", "netw
     def fill(image: NDArray[np.uint8], mask: NDArray[np.bool_], _: str) -> Picture:
         if prediction == "pipeline":
             return np.asarray(inpainter.fill(image, mask), dtype=np.uint8)
-        return inpainter.predict(image.astype(np.float32) / np.float32(255), mask)
+        paint = inpainter.predict if inpainter.context is None else inpainter.paint
+        return paint(image.astype(np.float32) / np.float32(255), mask)
 
     return fill
 

@@ -47,11 +47,11 @@ class Card:
     """The only side the network accepts, if there is just one [px]."""
     context: Callable[[Any], int | None] = lambda config: None
     """Maps a config to how far around itself an output pixel depends on the picture [px], counted
-    from the borders of its cell of `multiple_of` px; None: everywhere. Large crops run in tiles
-    that see so much around themselves, and agree."""
+    from the borders of its cell of `multiple_of` px; None: everywhere. A network that is local
+    runs only round the holes, in tiles that see at most so much around them, and agree."""
     reach: int | None = None
     """Thickest hole that is filled well at full size [px]; thicker ones are filled smaller first.
-    None: half the working size."""
+    None: half the working size. Tiles see so much, and a hole's thickness, around it."""
     one_size_graph: bool = False
     """True if an exported graph holds for one height and width only: loops are laid out for it."""
     mirror: bool = False

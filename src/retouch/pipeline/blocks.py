@@ -11,7 +11,7 @@ from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.holes import Box, Mask
 
 LARGEST = 1 << 21
-"""Pixels of a crop that is predicted in one piece."""
+"""Pixels of a crop that is read in one piece."""
 _SIDE = 512
 """Side of a block [px]."""
 _MARGIN = 64
@@ -33,15 +33,14 @@ class View:
 
 
 def complete(image: Pixels, mask: Mask, fill: Callable[[Box], Pixels]) -> None:
-    """Write a fill into the holes of a picture (h, w, 3), at once or, if it is large, in blocks.
+    """Write a fill into the holes of a picture (h, w, 3), block by block.
 
     Args:
         image: Is changed; `fill` must not look at what is under the mask.
         mask: (h, w) True = hole.
         fill: Computes a box of the fill, (height, width, 3).
     """
-    whole = Box(0, 0, *mask.shape)
-    for block in [whole] if mask.size <= LARGEST else _blocks(whole):
+    for block in _blocks(Box(0, 0, *mask.shape)):
         own = mask[block.slices]
         if not own.any():
             continue

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -282,17 +283,41 @@ class Inpainter:
         *,
         refine: bool,
     ) -> Callable[[Box], Pixels]:
-        """Run the network at the size of the mask; any box, of a large crop without the rest."""
-        if mask.size > blocks.LARGEST and self.context is not None:
-            piece = self._tiles(read, mask, self.context)
-            if not refine:
-                return piece
-            return lambda box: exemplar.refine(piece(box), read(box), mask[box.slices])
-        image = read(Box(0, 0, *mask.shape))
-        fill = self._run(image, mask, labels)
+        """Run the network at the size of the mask: where the holes are, if it is local."""
+        whole = Box(0, 0, *mask.shape)
+        if self.context is None:
+            image = read(whole)
+            fill = self.paint(image, mask, labels)
+        else:
+            piece = tiles.Tiles(self.paint, read, mask, self._plan(mask)).piece
+            if mask.size > blocks.LARGEST:
+                if not refine:
+                    return piece
+                return lambda box: exemplar.refine(piece(box), read(box), mask[box.slices])
+            image, fill = read(whole), piece(whole)
         if refine:
             fill = exemplar.refine(fill, image, mask)
         return lambda box: fill[box.slices]
+
+    def _plan(self, mask: Mask) -> list[tiles.Tile]:
+        """Weights look little farther than holes are thick: docs/speed.md, "Wires"."""
+        felt = min(self.context or 0, round(self.reach + thickness(mask)))
+        return tiles.plan(mask, felt, self.card.multiple_of)
+
+    def passes_for(self, mask: Mask) -> int:
+        """How many times the network runs to fill the holes of a mask (h, w), about."""
+        crops = (mask[group.crop.slices] for group in groups(mask, self.card.working_size))
+        return sum(self._passes_for(crop) for crop in crops)
+
+    def _passes_for(self, crop: Mask) -> int:
+        scale = self._scale(crop)
+        if scale > 1:
+            crop = cv2.resize(crop.view(np.uint8), None, fx=1 / scale, fy=1 / scale) > 0
+        runs = [Box(0, 0, *crop.shape)]
+        if self.context is not None:
+            runs = [tile.seen for tile in self._plan(crop)]
+        twice = [self.card.mirror and run.height * run.width > _TOGETHER for run in runs]
+        return len(runs) + sum(twice)
 
     def _scale(self, mask: Mask) -> float:
         """How many times smaller the network sees a crop; never less than 1."""
@@ -302,23 +327,18 @@ class Inpainter:
             scale = max(scale, longer / (self.card.fixed_size or self.card.working_size))
         return min(scale, max(1.0, longer / _SMALLEST))
 
-    def _run(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None) -> Pixels:
-        """Run the network at the given size, where the holes are if it is local."""
-        if self.context is None:
-            return self._pass(image, mask, labels)
-        fill = self._tiles(lambda box: image[box.slices], mask, self.context)
-        return fill(Box(0, 0, *mask.shape))
-
-    def _tiles(
-        self, read: Callable[[Box], Pixels], mask: Mask, context: int
-    ) -> Callable[[Box], Pixels]:
-        """How far round a hole the weights look: measured in docs/speed.md, "Wires"."""
-        felt = min(context, round(self.reach + thickness(mask)))
-        return tiles.Tiles(self._pass, read, mask, felt, self.card.multiple_of).piece
-
     @torch.inference_mode()
-    def _pass(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None = None) -> Pixels:
-        """One pass and, if the card says so, a mirrored one, padded to what the network wants."""
+    def paint(self, image: Pixels, mask: Mask, labels: NDArray[np.uint8] | None = None) -> Pixels:
+        """Run the network over a whole crop, and mirrored if its card says so.
+
+        Args:
+            image: (h, w, 3) in [0, 1]; what is under the mask is ignored.
+            mask: (h, w) True = hole.
+            labels: (h, w) label map, or None.
+
+        Returns:
+            (h, w, 3) in [0, 1]: the network's own picture, known pixels included.
+        """
         h, w = mask.shape
         x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
         holes = torch.from_numpy(mask[None, None].astype(np.float32)).to(self.device)

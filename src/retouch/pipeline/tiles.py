@@ -6,6 +6,7 @@ each is run with the context it needs.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,9 +14,21 @@ from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.holes import Box, Mask, tight
 
 LARGEST = 768
-"""Longest side of the box of a tile, without its context [px]."""
+"""Longest side of a tile's box, without its context [px]."""
 _RIM = 8
 """What is kept of a prediction round its box: the colour step at the rim is measured there [px]."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One run of the network."""
+
+    box: Box
+    """Round holes."""
+    kept: Box
+    """With the rim."""
+    seen: Box
+    """With the context."""
 
 
 class Tiles:
@@ -25,8 +38,7 @@ class Tiles:
         network: Maps a tile and its mask to a prediction of the same size.
         image: Reads a box of the crop, (h', w', 3) in [0, 1].
         mask: (h, w) True = hole.
-        context: What the network must see around a hole [px].
-        multiple_of: Tiles begin at multiples of this, so that strides fall alike in all of them.
+        tiles: As `plan` gives them.
     """
 
     def __init__(
@@ -34,16 +46,13 @@ class Tiles:
         network: Callable[[Pixels, Mask], Pixels],
         image: Callable[[Box], Pixels],
         mask: Mask,
-        context: int,
-        multiple_of: int,
+        tiles: list[Tile],
     ) -> None:
         self._network = network
         self._image = image
         self._mask = mask
-        self._step = multiple_of
-        self._margin = -(-context // multiple_of) * multiple_of
-        self._boxes = self._round_holes(Box(0, 0, *mask.shape))
-        self._kept: dict[Box, Pixels] = {}
+        self._tiles = tiles
+        self._fills: dict[Tile, Pixels] = {}
 
     def piece(self, box: Box) -> Pixels:
         """Compute one box; whoever asks for boxes row by row has each tile run once.
@@ -53,57 +62,78 @@ class Tiles:
             picture.
         """
         result = self._image(box).copy()
-        kept = [tile.grown(_RIM, self._mask.shape) for tile in self._boxes]
-        self._kept = {place: fill for place, fill in self._kept.items() if place.bottom > box.top}
-        for tile, place in zip(self._boxes, kept, strict=True):
-            if not place.overlaps(box):
-                continue
-            if place not in self._kept:
-                self._kept[place] = self._fill(tile, place)
-            top, left = max(place.top, box.top), max(place.left, box.left)
-            bottom, right = min(place.bottom, box.bottom), min(place.right, box.right)
-            result[top - box.top : bottom - box.top, left - box.left : right - box.left] = (
-                self._kept[place][
-                    top - place.top : bottom - place.top, left - place.left : right - place.left
-                ]
-            )
+        self._fills = {t: fill for t, fill in self._fills.items() if t.kept.bottom > box.top}
+        asked = [tile for tile in self._tiles if tile.kept.overlaps(box)]
+        for tile in asked:
+            if tile not in self._fills:
+                self._fills[tile] = self._run(tile)
+            _copy(self._fills[tile], tile.kept, tile.kept, result, box)
+        for tile in asked:  # no rim on top of what saw its whole context
+            _copy(self._fills[tile], tile.kept, tile.box, result, box)
         return result
 
-    def _fill(self, tile: Box, place: Box) -> Pixels:
-        """Run the network for a tile and keep a place of it."""
-        seen = tile.grown(self._margin, self._mask.shape)
+    def _run(self, tile: Tile) -> Pixels:
+        """Predict what is kept of a tile."""
+        seen, kept = tile.seen, tile.kept
         fill = self._network(np.ascontiguousarray(self._image(seen)), self._mask[seen.slices])
-        row, column = place.top - seen.top, place.left - seen.left
-        return fill[row : row + place.height, column : column + place.width].copy()
+        return fill[_within(kept, seen)].copy()
 
-    def _round_holes(self, box: Box) -> list[Box]:
-        """Boxes round the holes inside a box that let the network see the fewest pixels."""
-        if not self._mask[box.slices].any():
-            return []
-        whole = self._aligned(tight(self._mask, box))
-        if max(whole.height, whole.width) <= 2 * self._margin:
-            return [whole]  # halves would see more
-        parts = [part for half in self._halves(whole) for part in self._round_holes(half)]
-        fits = max(whole.height, whole.width) <= LARGEST
-        return [whole] if fits and self._seen([whole]) <= self._seen(parts) else parts
 
-    def _aligned(self, box: Box) -> Box:
-        """Grow a box to where strides begin."""
-        step, (h, w) = self._step, self._mask.shape
-        top, left = box.top // step * step, box.left // step * step
-        bottom, right = (-(-end // step) * step for end in (box.bottom, box.right))
-        return Box(top, left, min(bottom, h) - top, min(right, w) - left)
+def plan(mask: Mask, context: int, multiple_of: int) -> list[Tile]:
+    """Lay tiles round the holes so that the network sees few pixels.
 
-    def _halves(self, box: Box) -> tuple[Box, Box]:
-        """Cut a box across its longer side."""
-        first = max(box.height, box.width) // 2 // self._step * self._step
-        if box.height >= box.width:
-            rest = Box(box.top + first, box.left, box.height - first, box.width)
-            return Box(box.top, box.left, first, box.width), rest
-        rest = Box(box.top, box.left + first, box.height, box.width - first)
-        return Box(box.top, box.left, box.height, first), rest
+    Args:
+        mask: (h, w) True = hole.
+        context: What the network must see around a hole [px].
+        multiple_of: Tiles begin at multiples of this, so that strides fall alike in all of them.
+    """
+    step, size = multiple_of, mask.shape
+    margin = -(-max(context, _RIM) // step) * step
+    least = 2 * (2 * margin + step) ** 2  # two of the smallest tiles
 
-    def _seen(self, tiles: list[Box]) -> int:
-        """Pixels that the network sees."""
-        seen = (tile.grown(self._margin, self._mask.shape) for tile in tiles)
+    def cost(boxes: list[Box]) -> int:
+        seen = (box.grown(margin, size) for box in boxes)
         return sum(box.height * box.width for box in seen)
+
+    def boxes(part: Box) -> list[Box]:
+        if not mask[part.slices].any():
+            return []
+        box = _aligned(tight(mask, part), step, mask.shape)
+        fits = max(box.height, box.width) <= LARGEST
+        if fits and cost([box]) <= least:
+            return [box]
+        parts = [box for half in _halves(box, step) for box in boxes(half)]
+        return [box] if fits and cost([box]) <= cost(parts) else parts
+
+    found = boxes(Box(0, 0, *size))
+    return [Tile(box, box.grown(_RIM, size), box.grown(margin, size)) for box in found]
+
+
+def _aligned(box: Box, step: int, size: tuple[int, ...]) -> Box:
+    """Grow a box to where strides begin."""
+    top, left = box.top // step * step, box.left // step * step
+    bottom, right = (-(-end // step) * step for end in (box.bottom, box.right))
+    return Box(top, left, min(bottom, size[0]) - top, min(right, size[1]) - left)
+
+
+def _halves(box: Box, step: int) -> tuple[Box, Box]:
+    """Cut a box across its longer side."""
+    first = max(box.height, box.width) // 2 // step * step
+    if box.height >= box.width:
+        rest = Box(box.top + first, box.left, box.height - first, box.width)
+        return Box(box.top, box.left, first, box.width), rest
+    rest = Box(box.top, box.left + first, box.height, box.width - first)
+    return Box(box.top, box.left, box.height, first), rest
+
+
+def _copy(fill: Pixels, kept: Box, part: Box, result: Pixels, box: Box) -> None:
+    """Copy what a part of what is kept shares with a box."""
+    top, left = max(part.top, box.top), max(part.left, box.left)
+    bottom, right = min(part.bottom, box.bottom), min(part.right, box.right)
+    shared = Box(top, left, max(0, bottom - top), max(0, right - left))
+    result[_within(shared, box)] = fill[_within(shared, kept)]
+
+
+def _within(box: Box, outer: Box) -> tuple[slice, slice]:
+    """Where a box lies in an array of another."""
+    return Box(box.top - outer.top, box.left - outer.left, box.height, box.width).slices

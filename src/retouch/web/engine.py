@@ -16,7 +16,6 @@ from retouch import models, segmentation
 from retouch.pictures import Picture
 from retouch.pipeline import compositing, devices
 from retouch.pipeline.editing import EditingSession, segment
-from retouch.pipeline.holes import groups
 from retouch.pipeline.inpainter import FillOptions, Inpainter
 from retouch.pipeline.selecting import Click, Selector, check
 from retouch.web.batching import Meeting, Watch
@@ -283,7 +282,7 @@ class Engine:
 
 def _watch(job: Job, inpainter: Inpainter, mask: NDArray[np.bool_]) -> Watch:
     layers = sum(1 for m in inpainter.network.modules() if not list(m.children()))
-    return Watch(job, layers * len(groups(mask, inpainter.card.working_size)))
+    return Watch(job, layers * inpainter.passes_for(mask))
 
 
 def is_mistake(error: BaseException) -> bool:
