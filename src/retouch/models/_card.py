@@ -51,7 +51,7 @@ class Card:
     runs only round the holes, in tiles that see at most so much around them, and agree."""
     reach: int | None = None
     """Thickest hole that is filled well at full size [px]; thicker ones are filled smaller first.
-    None: half the working size. Tiles see so much, and a hole's thickness, around it."""
+    None: half the working size."""
     one_size_graph: bool = False
     """True if an exported graph holds for one height and width only: loops are laid out for it."""
     mirror: bool = False

@@ -382,7 +382,7 @@ CARD = Card(
     min_size=32,
     context=_context,
     working_size=256,
-    cost=6.1,
+    cost=3.7,
     official={
         "isnet": Official(
             what="ISNet generator (ICIP 2020), 1 to 4 blocks, or its ablations Base and Base+FF",

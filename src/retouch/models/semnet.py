@@ -360,7 +360,7 @@ CARD = Card(
     min_size=16,
     working_size=256,
     one_size_graph=True,  # the walks
-    cost=111,
+    cost=91,
     official={
         "semnet": Official(
             what="SEM-Net generator (WACV 2025)", recognise=is_official, convert=from_official

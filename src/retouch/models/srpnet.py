@@ -385,7 +385,7 @@ CARD = Card(
     multiple_of=64,
     min_size=64,
     working_size=256,
-    cost=3.9,
+    cost=2.5,
     official={
         "pennet": Official(
             what="PEN-Net generator (CVPR 2019)",

@@ -33,6 +33,8 @@ from retouch.weights import files, named
 
 _SMALLEST = 128
 """A crop is not made smaller than this, however thick its hole [px]."""
+_FELT = 80
+"""How much farther than holes are thick local networks look: docs/speed.md, "Wires" [px]."""
 _TOGETHER = 256 * 256
 """Pixels up to which a crop and its mirror image are one batch on a CPU."""
 
@@ -300,8 +302,7 @@ class Inpainter:
         return lambda box: fill[box.slices]
 
     def _plan(self, mask: Mask) -> list[tiles.Tile]:
-        """Weights look little farther than holes are thick: docs/speed.md, "Wires"."""
-        felt = min(self.context or 0, round(self.reach + thickness(mask)))
+        felt = min(self.context or 0, _FELT + round(thickness(mask)))
         return tiles.plan(mask, felt, self.card.multiple_of)
 
     def passes_for(self, mask: Mask) -> int:

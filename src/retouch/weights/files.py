@@ -38,8 +38,7 @@ class Header:
     source: dict[str, Any] | None = None
     """Where it comes from: recipe and step, or the official file and its sha256."""
     reach: int | None = None
-    """Thickest hole that it learned to fill at full size [px], and how much farther than a hole is
-    thick it looks; None: what the network's card says."""
+    """Thickest hole that it learned to fill at full size [px]; None: that of the network's card."""
 
 
 def save(path: Path, header: Header, state: Mapping[str, Tensor]) -> None:
