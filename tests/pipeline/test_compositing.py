@@ -6,6 +6,7 @@ import pytest
 
 from retouch.pipeline import compositing, detail, tiles
 from retouch.pipeline.holes import Box
+from retouch.pipeline.inpainter import Inpainter
 from retouch.pipeline.sizes import shrink, shrink_bands
 
 
@@ -172,3 +173,32 @@ def test_specks_far_apart_are_seen_apart():
     mask = np.zeros((900, 900), bool)
     mask[300:308, 300:308] = mask[468:476, 468:476] = True
     assert len(tiles.plan(mask, 88, 8)) == 2
+
+
+@pytest.mark.parametrize("size", [300, 3000])
+def test_the_middle_of_a_thick_hole_comes_from_the_smaller_fill(size: int):
+    mask = np.zeros((size, size), bool)
+    mask[50:250, 40:260] = True
+    one, two = (np.full((size, size, 3), value, np.float32) for value in (0.2, 0.8))
+    mixed = detail.mixed(lambda b: one[b.slices], lambda b: two[b.slices], mask, 1.5)
+    box = Box(20, 10, 250, 280)
+    found = mixed(box)[..., 0]
+    assert found.shape == (250, 280)
+    assert np.allclose(found[30 + 16, :], 0.2, atol=0.03)  # 17 px inside: 11 of the larger fill
+    assert np.allclose(found[130, 140], 0.8)
+    across = found[130, 30:140]
+    assert (np.diff(across) >= -1e-6).all()  # ever deeper, ever more of it
+    assert abs(across[int(22 * 1.5)] - 0.5) < 0.04
+
+
+def test_the_default_network_fills_thick_holes_twice(monkeypatch: pytest.MonkeyPatch):
+    network = Inpainter.load()
+    mask = np.zeros((256, 256), bool)
+    mask[70:180, 60:190] = True
+    seen: list[int] = []
+    run = network.passes
+    monkeypatch.setattr(network, "passes", lambda x, m: seen.append(x.shape[-1]) or run(x, m))
+    fill = network.predict(np.full((256, 256, 3), 0.5, np.float32), mask)
+    assert seen == [256, 176]
+    assert network.passes_for(mask) == len(seen)
+    assert fill.shape == (256, 256, 3)

@@ -236,7 +236,7 @@ def test_passes_are_counted_before_they_are_made(monkeypatch: pytest.MonkeyPatch
     assert expected == len(made) > 2
 
 
-@pytest.mark.parametrize("thick", [6, 30, 80])
+@pytest.mark.parametrize("thick", [6, 30, 70])
 def test_tiles_of_the_default_weights_see_all_that_is_felt(
     monkeypatch: pytest.MonkeyPatch, thick: int
 ):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from retouch.pipeline.compositing import Pixels
-from retouch.pipeline.holes import Box, Mask
+from retouch.pipeline.holes import Box, Mask, depth
 
 _CELL = 4
 """Side of a cell in the small picture [px]."""
@@ -21,6 +21,8 @@ _PATCH = 8
 """Side of the patch by which cells are compared [px]."""
 _SOURCES = 6000
 """Most places a cell chooses from."""
+_SURE, _UNSURE = 12, 32
+"""So deep inside a hole a fill begins to give way to one of a smaller picture, and has [px]."""
 _ROWS = 256
 """Rows of the small picture that are searched for sources at once."""
 
@@ -42,6 +44,35 @@ def transfer(small: Pixels, small_mask: Mask, image: Pixels) -> Callable[[Box], 
     return Detailed(
         small, small_mask, (h, w), lambda box: smooth[box.slices], lambda box: lost[box.slices]
     ).piece
+
+
+def mixed(
+    fill: Callable[[Box], Pixels], middle: Callable[[Box], Pixels], mask: Mask, scale: float
+) -> Callable[[Box], Pixels]:
+    """Take the rim of a hole from one fill and its middle from another, made at a smaller size.
+
+    Near what is known a fill has more detail the larger it is made; far from it a network guesses,
+    the less the smaller the picture.
+
+    Args:
+        fill: Computes a box of the larger one, (height, width, 3).
+        middle: Likewise of the smaller one.
+        mask: (h, w) True = hole.
+        scale: How many times smaller than the mask the larger one was made.
+    """
+    deep = (depth(mask) / scale - _SURE) / (_UNSURE - _SURE)
+    share = np.asarray(deep[..., None].clip(0, 1), np.float32)
+    whole = share.shape[:2] == mask.shape
+    enlarged = None if whole else Enlarged(share, (mask.shape[0], mask.shape[1])).piece
+
+    def piece(box: Box) -> Pixels:
+        part = share[box.slices] if enlarged is None else enlarged(box).clip(0, 1)
+        near = fill(box)
+        if not part.any():
+            return near
+        return np.asarray(near + (middle(box) - near) * part, np.float32)
+
+    return piece
 
 
 class Detailed:

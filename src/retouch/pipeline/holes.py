@@ -121,11 +121,21 @@ def components(mask: Mask) -> list[Box]:
 
 def thickness(mask: Mask) -> float:
     """Diameter of the largest disc inside the holes [px]; beyond the picture counts as hole."""
+    return 2.0 * float(_distances(mask).max())
+
+
+def depth(mask: Mask) -> NDArray[np.float32]:
+    """How far inside a hole pixels are [px]; of a large mask every n-th of every n-th row."""
+    return _distances(mask)[1:-1, 1:-1]
+
+
+def _distances(mask: Mask) -> NDArray[np.float32]:
+    """Distances to what is known, with one pixel beyond the picture on every side."""
     step = max(1, max(mask.shape) // 1024)
     small = np.pad(mask[::step, ::step].astype(np.uint8), 1, mode="edge")
     if small.all():
-        return float(max(mask.shape))
-    return 2.0 * step * float(cv2.distanceTransform(small, cv2.DIST_L2, 3).max())
+        return np.full(small.shape, max(mask.shape) / 2, np.float32)
+    return np.asarray(step * cv2.distanceTransform(small, cv2.DIST_L2, 3), np.float32)
 
 
 def tight(mask: Mask, box: Box) -> Box:

@@ -258,8 +258,24 @@ class Inpainter:
         refine: bool,
     ) -> Callable[[Box], Pixels]:
         """Do what `predict` does, ready to give any box: of a large crop without the rest."""
+        scale, farther = self._scale(mask), self._scale(mask, self.card.near)
+        fill = self._boxes_at(scale, read, mask, labels, refine=refine)
+        if farther <= scale:
+            return fill
+        middle = self._boxes_at(farther, read, mask, labels, refine=refine)
+        return detail.mixed(fill, middle, mask, scale)
+
+    def _boxes_at(
+        self,
+        scale: float,
+        read: Callable[[Box], Pixels],
+        mask: Mask,
+        labels: NDArray[np.uint8] | None,
+        *,
+        refine: bool,
+    ) -> Callable[[Box], Pixels]:
+        """Fill a crop made so many times smaller."""
         h, w = mask.shape
-        scale = self._scale(mask)
         if scale == 1:
             return self._at_full_size(read, mask, labels, refine=refine)
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
@@ -311,7 +327,10 @@ class Inpainter:
         return sum(self._passes_for(crop) for crop in crops)
 
     def _passes_for(self, crop: Mask) -> int:
-        scale = self._scale(crop)
+        scales = {self._scale(crop), self._scale(crop, self.card.near)}
+        return sum(self._passes_at(scale, crop) for scale in scales)
+
+    def _passes_at(self, scale: float, crop: Mask) -> int:
         if scale > 1:
             crop = cv2.resize(crop.view(np.uint8), None, fx=1 / scale, fy=1 / scale) > 0
         runs = [Box(0, 0, *crop.shape)]
@@ -320,10 +339,10 @@ class Inpainter:
         twice = [self.card.mirror and run.height * run.width > _TOGETHER for run in runs]
         return len(runs) + sum(twice)
 
-    def _scale(self, mask: Mask) -> float:
+    def _scale(self, mask: Mask, reach: float | None = None) -> float:
         """How many times smaller the network sees a crop; never less than 1."""
         longer = max(mask.shape)
-        scale = max(1.0, thickness(mask) / self.reach)
+        scale = max(1.0, thickness(mask) / min(reach or self.reach, self.reach))
         if self.context is None:
             scale = max(scale, longer / (self.card.fixed_size or self.card.working_size))
         return min(scale, max(1.0, longer / _SMALLEST))
