@@ -63,6 +63,26 @@ class FillOptions:
             )
 
 
+@dataclass(frozen=True)
+class _Crop:
+    """What is filled at once."""
+
+    read: Callable[[Box], Pixels]
+    """Reads a box of the picture, (height, width, 3) in [0, 1]."""
+    mask: Mask
+    labels: NDArray[np.uint8] | None
+    refine: bool
+
+    @property
+    def whole(self) -> Box:
+        return Box(0, 0, *self.mask.shape)
+
+    @property
+    def large(self) -> bool:
+        """Whether it is read box by box, never as a whole."""
+        return self.mask.size > blocks.LARGEST
+
+
 class Inpainter:
     """Fills holes of pictures with one network.
 
@@ -222,7 +242,7 @@ class Inpainter:
         if not unknown[inner.slices].any():  # filled together with an overlapping group
             return picture
         view = blocks.View(picture, crop)
-        fill = self._boxes(view, unknown, labels, refine=options.refine)
+        fill = self._boxes(_Crop(view, unknown, labels, options.refine))
         picture = blocks.put(fill, view, unknown, inner, options.feather, copy=copy)
         pending[group.holes.slices] = False
         return picture
@@ -246,74 +266,51 @@ class Inpainter:
         Returns:
             (h, w, 3) in [0, 1]; only the hole is meant to be used.
         """
-        whole = Box(0, 0, *mask.shape)
-        return self._boxes(lambda box: image[box.slices], mask, labels, refine=refine)(whole)
+        crop = _Crop(lambda box: image[box.slices], mask, labels, refine)
+        return self._boxes(crop)(crop.whole)
 
-    def _boxes(
-        self,
-        read: Callable[[Box], Pixels],
-        mask: Mask,
-        labels: NDArray[np.uint8] | None,
-        *,
-        refine: bool,
-    ) -> Callable[[Box], Pixels]:
+    def _boxes(self, crop: _Crop) -> Callable[[Box], Pixels]:
         """Do what `predict` does, ready to give any box: of a large crop without the rest."""
-        scale, farther = self._scale(mask), self._scale(mask, self.card.near)
-        fill = self._boxes_at(scale, read, mask, labels, refine=refine)
+        scale, farther = self._scale(crop.mask), self._scale(crop.mask, self.card.near)
+        fill = self._boxes_at(scale, crop)
         if farther <= scale:
             return fill
-        middle = self._boxes_at(farther, read, mask, labels, refine=refine)
-        return detail.mixed(fill, middle, mask, scale)
+        return detail.mixed(fill, self._boxes_at(farther, crop), crop.mask, scale)
 
-    def _boxes_at(
-        self,
-        scale: float,
-        read: Callable[[Box], Pixels],
-        mask: Mask,
-        labels: NDArray[np.uint8] | None,
-        *,
-        refine: bool,
-    ) -> Callable[[Box], Pixels]:
+    def _boxes_at(self, scale: float, crop: _Crop) -> Callable[[Box], Pixels]:
         """Fill a crop made so many times smaller."""
-        h, w = mask.shape
         if scale == 1:
-            return self._at_full_size(read, mask, labels, refine=refine)
+            return self._at_full_size(crop)
+        read, (h, w) = crop.read, crop.mask.shape
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
-        labels = None if labels is None else sizes.nearest(labels, size)
-        image = read(Box(0, 0, h, w)) if mask.size <= blocks.LARGEST else None
+        labels = None if crop.labels is None else sizes.nearest(crop.labels, size)
+        image = None if crop.large else read(crop.whole)
         if image is None:
-            small, hole = sizes.shrink_bands(read, mask, size)
+            small, hole = sizes.shrink_bands(read, crop.mask, size)
         else:
-            small, hole = sizes.shrink(image, mask, size)
-        fill = self._at_full_size(lambda box: small[box.slices], hole, labels, refine=refine)
-        blocks.complete(small, hole, fill)
+            small, hole = sizes.shrink(image, crop.mask, size)
+        smaller = _Crop(lambda box: small[box.slices], hole, labels, crop.refine)
+        blocks.complete(small, hole, self._at_full_size(smaller))
         if image is not None:
             return detail.transfer(small, hole, image)
         smooth = detail.Enlarged(small, (h, w)).piece
         detailed = detail.Detailed(small, hole, (h, w), smooth, lambda box: read(box) - smooth(box))
         return detailed.piece
 
-    def _at_full_size(
-        self,
-        read: Callable[[Box], Pixels],
-        mask: Mask,
-        labels: NDArray[np.uint8] | None,
-        *,
-        refine: bool,
-    ) -> Callable[[Box], Pixels]:
-        """Run the network at the size of the mask: where the holes are, if it is local."""
-        whole = Box(0, 0, *mask.shape)
+    def _at_full_size(self, crop: _Crop) -> Callable[[Box], Pixels]:
+        """Run the network at a crop's own size: where the holes are, if it is local."""
+        read, mask = crop.read, crop.mask
         if self.context is None:
-            image = read(whole)
-            fill = self.paint(image, mask, labels)
+            image = read(crop.whole)
+            fill = self.paint(image, mask, crop.labels)
         else:
             piece = tiles.Tiles(self.paint, read, mask, self._plan(mask)).piece
-            if mask.size > blocks.LARGEST:
-                if not refine:
+            if crop.large:
+                if not crop.refine:
                     return piece
                 return lambda box: exemplar.refine(piece(box), read(box), mask[box.slices])
-            image, fill = read(whole), piece(whole)
-        if refine:
+            image, fill = read(crop.whole), piece(crop.whole)
+        if crop.refine:
             fill = exemplar.refine(fill, image, mask)
         return lambda box: fill[box.slices]
 
