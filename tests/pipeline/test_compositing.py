@@ -85,6 +85,20 @@ def test_shrinking_in_bands_agrees_with_one_piece(size: tuple[int, int]):
     assert np.abs(small - banded)[~small_mask].max(initial=0) < 1e-5
 
 
+@pytest.mark.parametrize("sides", [(1024, 1001), (1500, 1039)])
+def test_shrinking_makes_no_holes_of_its_own(sides: tuple[int, int]):
+    many, few = sides
+    for size, smaller in (((many, 9), (few, 7)), ((9, many), (7, few))):
+        image, mask = np.full((*size, 3), 0.5, np.float32), np.zeros(size, bool)
+        mask[3, 4] = True
+        for small, small_mask in (
+            shrink(image, mask, smaller),
+            shrink_bands(lambda box, image=image: image[box.slices], mask, smaller),
+        ):
+            assert 1 <= small_mask.sum() <= 4
+            assert np.abs(small[~small_mask] - 0.5).max() < 1e-6
+
+
 @pytest.mark.parametrize("size", [(96, 64), (33, 50), (7, 9)])
 def test_detail_of_a_box_is_that_of_the_whole(size: tuple[int, int]):
     rng = np.random.default_rng(0)

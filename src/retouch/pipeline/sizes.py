@@ -14,6 +14,8 @@ from retouch.pipeline.holes import Box, Mask
 
 _BAND = 64
 """Rows of a large crop that are looked at together [px]."""
+_UNSEEN = 2e-3
+"""`INTER_AREA` leaves out parts of pixels up to half as wide at either end of its window [px]."""
 
 
 def shrink(image: Pixels, mask: Mask, size: tuple[int, int]) -> tuple[Pixels, Mask]:
@@ -32,7 +34,7 @@ def shrink(image: Pixels, mask: Mask, size: tuple[int, int]) -> tuple[Pixels, Ma
     weight = cv2.resize(known.astype(np.float32), target, interpolation=cv2.INTER_AREA)
     seen = cv2.copyTo(image, known.view(np.uint8))  # zero in the hole
     small = cv2.resize(seen, target, interpolation=cv2.INTER_AREA)
-    return _mean(np.asarray(small), np.asarray(weight))
+    return _mean(np.asarray(small), np.asarray(weight), mask.shape)
 
 
 def shrink_bands(
@@ -59,12 +61,14 @@ def shrink_bands(
         shares = (ends - np.maximum(pixels, rows * scale)).clip(0) / scale
         part = shares.astype(np.float32) @ band.reshape(bottom - top, -1)
         sums[rows[0, 0] : rows[-1, 0] + 1] += part.reshape(-1, size[1], 4)
-    return _mean(sums[..., :3], sums[..., 3])
+    return _mean(sums[..., :3], sums[..., 3], mask.shape)
 
 
-def _mean(sums: NDArray[Any], weight: NDArray[Any]) -> tuple[Pixels, Mask]:
+def _mean(sums: NDArray[Any], weight: NDArray[Any], size: tuple[int, ...]) -> tuple[Pixels, Mask]:
     small = sums / np.maximum(weight, 1e-6)[..., None]
-    return small.clip(0, 1).astype(np.float32), weight < 1 - 1e-4
+    scales = (many / few for many, few in zip(size, weight.shape, strict=True))
+    lost = sum(_UNSEEN / scale for scale in scales)
+    return small.clip(0, 1).astype(np.float32), weight < 1 - lost
 
 
 def nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
