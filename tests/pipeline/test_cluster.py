@@ -5,7 +5,11 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -117,6 +121,42 @@ def allergic_network(color: float) -> nn.Module:
     return found
 
 
+class Failing(ThreadingHTTPServer):
+    """Serves pictures; whatever is asked for is there the second time only, or never."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), partial(_Answer, directory=str(folder)))
+        self.asked: list[str] = []
+        self.always = ""
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Answer(SimpleHTTPRequestHandler):
+    server: Failing
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        if self.path == self.server.always or self.server.asked.count(self.path) == 1:
+            self.send_error(503)
+        else:
+            super().do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        del format, args
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Iterator[Failing]:
+    pytest.importorskip("aiohttp", reason="fsspec reads http:// with it: pip install aiohttp")
+    with Failing(tmp_path / "in") as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
 def test_two_workers_share_the_rows(ray: object, jobs: list[Job]):
     task = Task(network=slow_network(), header=HEADER, workers=2)
     outcomes = list(fill_on_ray(task, jobs))
@@ -172,6 +212,35 @@ def test_the_command_runs_on_the_cluster(
     fill(*places[:2], output=places[2], weights=weights, engine="ray", workers=2)
     assert f"{COUNT} of {COUNT} pictures filled" in capsys.readouterr().out
     assert {path.name for path in Path(places[2]).iterdir()} == {job.output.name for job in jobs}
+
+
+def test_network_errors_are_tried_three_times(ray: object, jobs: list[Job], failing: "Failing"):
+    jobs = jobs[:8]
+    failing.always = f"/{jobs[2].picture.name}"
+    there = [
+        replace(
+            job,
+            picture=f"{failing.address}/{job.picture.name}",
+            output=f"file://{job.output}",
+        )
+        for job in jobs
+    ]
+    task = Task(network=network(), header=HEADER, workers=2)
+    outcomes = list(fill_on_ray(task, there))
+    (failed,) = [outcome for outcome in outcomes if outcome.error]
+    assert failed.job == there[2]
+    assert failed.error.startswith(there[2].picture)
+    assert "503" in failed.error
+    asked = Counter(failing.asked)
+    assert asked.pop(failing.always) == 3
+    assert set(asked.values()) == {2}
+    check(
+        jobs,
+        [
+            replace(outcome, job=jobs[there.index(outcome.job)], written=outcome.job.output[7:])
+            for outcome in outcomes
+        ],
+    )
 
 
 def test_too_many_workers_are_refused():
