@@ -45,8 +45,7 @@ def complete(image: Pixels, mask: Mask, fill: Callable[[Box], Pixels]) -> None:
         if not own.any():
             continue
         near = block.grown(_MARGIN, mask.shape)
-        row, column = block.top - near.top, block.left - near.left
-        part = fill(near)[row : row + block.height, column : column + block.width]
+        part = fill(near)[block.within(near).slices]
         np.copyto(image[block.slices], part, where=own[..., None])
 
 
@@ -77,8 +76,7 @@ def put(
         at = view.crop.top + near.top, view.crop.left + near.left
         part = compositing.match_rim(part, image, unknown, at=at)
         part = compositing.feather(part, image, unknown, feather)
-        row, column = block.top - near.top, block.left - near.left
-        part = part[row : row + block.height, column : column + block.width]
+        part = part[block.within(near).slices]
         top, left = view.crop.top + block.top, view.crop.left + block.left
         result = result.replace(part, own, top=top, left=left, copy=copy)
         copy = False

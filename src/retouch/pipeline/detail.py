@@ -21,7 +21,7 @@ _PATCH = 8
 """Side of the patch by which cells are compared [px]."""
 _SOURCES = 6000
 """Most places a cell chooses from."""
-_SURE, _UNSURE = 12, 32
+_SURE, _UNSURE = 8, 24
 """So deep inside a hole a fill begins to give way to one of a smaller picture, and has [px]."""
 _ROWS = 256
 """Rows of the small picture that are searched for sources at once."""

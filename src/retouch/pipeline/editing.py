@@ -142,8 +142,7 @@ class EditingSession:
         return result
 
     def _inside(self, crop: Box) -> tuple[slice, slice]:
-        top, left = crop.top - self.box.top, crop.left - self.box.left
-        return slice(top, top + crop.height), slice(left, left + crop.width)
+        return crop.within(self.box).slices
 
     @torch.inference_mode()
     def _encode(self, crop: Box) -> _Part:

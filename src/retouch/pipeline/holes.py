@@ -41,6 +41,10 @@ class Box:
         right = min(size[1], self.right + margin)
         return Box(top, left, bottom - top, right - left)
 
+    def within(self, outer: "Box") -> "Box":
+        """Where it lies in an array of another."""
+        return Box(self.top - outer.top, self.left - outer.left, self.height, self.width)
+
     def overlaps(self, other: "Box") -> bool:
         """Whether the two share a pixel."""
         return (

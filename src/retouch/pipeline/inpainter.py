@@ -35,6 +35,8 @@ _SMALLEST = 128
 """A crop is not made smaller than this, however thick its hole [px]."""
 _FELT = 80
 """How much farther than holes are thick local networks look: docs/speed.md, "Wires" [px]."""
+_WORTH = 1.1
+"""The middle of a hole gets a fill of its own where that is so many times smaller, at least."""
 _TOGETHER = 256 * 256
 """Pixels up to which a crop and its mirror image are one batch on a CPU."""
 
@@ -232,12 +234,7 @@ class Inpainter:
         copy: bool,
     ) -> Picture:
         crop = group.crop
-        inner = Box(
-            group.holes.top - crop.top,
-            group.holes.left - crop.left,
-            group.holes.height,
-            group.holes.width,
-        )
+        inner = group.holes.within(crop)
         unknown = pending[crop.slices]
         if not unknown[inner.slices].any():  # filled together with an overlapping group
             return picture
@@ -271,11 +268,11 @@ class Inpainter:
 
     def _boxes(self, crop: _Crop) -> Callable[[Box], Pixels]:
         """Do what `predict` does, ready to give any box: of a large crop without the rest."""
-        scale, farther = self._scale(crop.mask), self._scale(crop.mask, self.card.near)
+        scale, *farther = self._scales(crop.mask)
         fill = self._boxes_at(scale, crop)
-        if farther <= scale:
-            return fill
-        return detail.mixed(fill, self._boxes_at(farther, crop), crop.mask, scale)
+        for other in farther:
+            fill = detail.mixed(fill, self._boxes_at(other, crop), crop.mask, scale)
+        return fill
 
     def _boxes_at(self, scale: float, crop: _Crop) -> Callable[[Box], Pixels]:
         """Fill a crop made so many times smaller."""
@@ -320,12 +317,8 @@ class Inpainter:
 
     def passes_for(self, mask: Mask) -> int:
         """How many times the network runs to fill the holes of a mask (h, w), about."""
-        crops = (mask[group.crop.slices] for group in groups(mask, self.card.working_size))
-        return sum(self._passes_for(crop) for crop in crops)
-
-    def _passes_for(self, crop: Mask) -> int:
-        scales = {self._scale(crop), self._scale(crop, self.card.near)}
-        return sum(self._passes_at(scale, crop) for scale in scales)
+        crops = [mask[group.crop.slices] for group in groups(mask, self.card.working_size)]
+        return sum(self._passes_at(scale, crop) for crop in crops for scale in self._scales(crop))
 
     def _passes_at(self, scale: float, crop: Mask) -> int:
         if scale > 1:
@@ -336,8 +329,13 @@ class Inpainter:
         twice = [self.card.mirror and run.height * run.width > _TOGETHER for run in runs]
         return len(runs) + sum(twice)
 
-    def _scale(self, mask: Mask, reach: float | None = None) -> float:
-        """How many times smaller the network sees a crop; never less than 1."""
+    def _scales(self, mask: Mask) -> list[float]:
+        """How many times smaller the network sees a crop: all of its hole, and its middle."""
+        scale, farther = self._scale(mask, self.reach), self._scale(mask, self.card.near)
+        return [scale, farther] if farther >= _WORTH * scale else [scale]
+
+    def _scale(self, mask: Mask, reach: float | None) -> float:
+        """How many times smaller a hole is as thick as a reach [px]; never less than 1."""
         longer = max(mask.shape)
         scale = max(1.0, thickness(mask) / min(reach or self.reach, self.reach))
         if self.context is None:

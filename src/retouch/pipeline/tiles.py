@@ -76,7 +76,7 @@ class Tiles:
         """Predict what is kept of a tile."""
         seen, kept = tile.seen, tile.kept
         fill = self._network(np.ascontiguousarray(self._image(seen)), self._mask[seen.slices])
-        return fill[_within(kept, seen)].copy()
+        return fill[kept.within(seen).slices].copy()
 
 
 def plan(mask: Mask, context: int, multiple_of: int) -> list[Tile]:
@@ -131,9 +131,4 @@ def _copy(fill: Pixels, kept: Box, part: Box, result: Pixels, box: Box) -> None:
     top, left = max(part.top, box.top), max(part.left, box.left)
     bottom, right = min(part.bottom, box.bottom), min(part.right, box.right)
     shared = Box(top, left, max(0, bottom - top), max(0, right - left))
-    result[_within(shared, box)] = fill[_within(shared, kept)]
-
-
-def _within(box: Box, outer: Box) -> tuple[slice, slice]:
-    """Where a box lies in an array of another."""
-    return Box(box.top - outer.top, box.left - outer.left, box.height, box.width).slices
+    result[shared.within(box).slices] = fill[shared.within(kept).slices]
