@@ -52,9 +52,9 @@ class Card:
     reach: int | None = None
     """Thickest hole that is filled well at full size [px]; thicker ones are filled smaller first.
     None: half the working size."""
-    near: int | None = None
-    """Thickest hole whose middle is filled well [px]: the middle of thicker ones comes from a fill
-    of the picture made so much smaller. None: `reach`."""
+    rim: bool = False
+    """Fill the rim of thicker holes apart, larger than their middle: two fills for one, where
+    measured to be better."""
     one_size_graph: bool = False
     """True if an exported graph holds for one height and width only: loops are laid out for it."""
     mirror: bool = False

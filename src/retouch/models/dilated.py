@@ -361,8 +361,8 @@ CARD = Card(
     min_size=16,
     working_size=512,
     context=_context,
-    reach=128,
-    near=64,  # trained on crops of 128 px: the middle of thicker holes is guessed
+    reach=80,  # trained on crops of 128 px: the middle of thicker holes is guessed
+    rim=True,  # LPIPS .1267 to .1245, PSNR 26.15 to 26.24 dB on 48 held-out scenes
     mirror=True,  # LPIPS .1337 to .1311, PSNR 25.73 to 25.97 dB on 48 held-out scenes
     small={"channels": (8, 16, 16)},
 )

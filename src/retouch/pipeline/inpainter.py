@@ -35,8 +35,8 @@ _SMALLEST = 128
 """A crop is not made smaller than this, however thick its hole [px]."""
 _FELT = 80
 """How much farther than holes are thick local networks look: docs/speed.md, "Wires" [px]."""
-_WORTH = 1.1
-"""The middle of a hole gets a fill of its own where that is so many times smaller, at least."""
+_RIM, _MIDDLE = 1.6, 0.8
+"""What `reach` is to the fills of rim and middle of a hole that is thicker, see `Card.rim`."""
 _TOGETHER = 256 * 256
 """Pixels up to which a crop and its mirror image are one batch on a CPU."""
 
@@ -117,8 +117,10 @@ class Inpainter:
         self.bf16 = devices.computes_in_bf16(self.device, precision)
         self.network = devices.prepare(network, self.device, bf16=self.bf16)
         working = self.card.fixed_size or self.card.working_size
-        self.reach = header.reach or self.card.reach or working / 2
+        learned = header.reach or self.card.reach
+        self.reach = learned or working / 2
         """Thickest hole that is filled at full size [px]."""
+        self.rim = self.card.rim and learned is not None
         self.context = self.card.context(getattr(network, "config", None))
         """How far a pixel of a fill can feel the picture [px]; None: the network is not local."""
         self.passes: Callable[..., Tensor] = self._by_torch
@@ -330,14 +332,14 @@ class Inpainter:
         return len(runs) + sum(twice)
 
     def _scales(self, mask: Mask) -> list[float]:
-        """How many times smaller the network sees a crop: all of its hole, and its middle."""
-        scale, farther = self._scale(mask, self.reach), self._scale(mask, self.card.near)
-        return [scale, farther] if farther >= _WORTH * scale else [scale]
+        """How many times smaller the network sees a crop: its hole, or rim and middle."""
+        thick = thickness(mask) / self.reach
+        parts = (_RIM, _MIDDLE) if self.rim and thick > 1 else (1,)
+        return sorted({self._allowed(thick / part, max(mask.shape)) for part in parts})
 
-    def _scale(self, mask: Mask, reach: float | None) -> float:
-        """How many times smaller a hole is as thick as a reach [px]; never less than 1."""
-        longer = max(mask.shape)
-        scale = max(1.0, thickness(mask) / min(reach or self.reach, self.reach))
+    def _allowed(self, scale: float, longer: int) -> float:
+        """The nearest scale that suits a crop's longer side [px]; never less than 1."""
+        scale = max(1.0, scale)
         if self.context is None:
             scale = max(scale, longer / (self.card.fixed_size or self.card.working_size))
         return min(scale, max(1.0, longer / _SMALLEST))
