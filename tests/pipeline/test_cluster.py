@@ -214,7 +214,7 @@ def test_the_command_runs_on_the_cluster(
     assert {path.name for path in Path(places[2]).iterdir()} == {job.output.name for job in jobs}
 
 
-def test_network_errors_are_tried_three_times(ray: object, jobs: list[Job], failing: "Failing"):
+def test_network_errors_are_tried_three_times(ray: object, jobs: list[Job], failing: Failing):
     jobs = jobs[:8]
     failing.always = f"/{jobs[2].picture.name}"
     there = [
