@@ -66,7 +66,8 @@ def fill(
             --no-refine leaves the network's own.
         engine: here, or ray: a folder is shared out to the Ray cluster at RAY_ADDRESS, or to
             workers on this machine; needs pip install "retouch[ray]".
-        workers: Workers on the cluster; default: one for each GPU, else for each processor.
+        workers: Pictures of a folder filled at once, here or on the cluster; default: one for each
+            GPU, else for each processor.
     """
     from retouch.pipeline import places
     from retouch.pipeline.batch import ReadOptions, fill_all, undone
@@ -94,7 +95,7 @@ def fill(
             outcomes = fill_on_ray(task, jobs)
         else:
             inpainter = Inpainter.load(weights or network, device=device, precision=precision)
-            outcomes = fill_all(inpainter, jobs, options, reading)
+            outcomes = fill_all(inpainter, jobs, options, reading, together=workers)
         failed += _follow(outcomes, len(jobs))
     if failed:
         sys.exit(1 if places.is_folder(source) else 2)

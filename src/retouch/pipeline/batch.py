@@ -3,11 +3,16 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import length_hint
+from threading import Event, Semaphore
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from retouch import pictures
 from retouch.pictures import Picture, PictureError
@@ -15,15 +20,14 @@ from retouch.pipeline import places
 from retouch.pipeline.devices import OptionError
 from retouch.pipeline.holes import Mask
 from retouch.pipeline.inpainter import FillOptions, Inpainter
+from retouch.pipeline.openvino import OpenVINO
 from retouch.pipeline.places import Place, UnreachableError
 from retouch.segmentation import palette
 from retouch.segmentation.guest import WithSegmenter
 from retouch.segmentation.labels import LabelSet
 
-_AHEAD = 2
-"""Pictures read before their turn, each in a thread of its own."""
-_BEHIND = 2
-"""Pictures written while the next is filled: a PNG may take longer to encode than its holes."""
+_BESIDE = 3
+"""Pictures that are read or written while others are filled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,34 +79,81 @@ def fill_all(
     jobs: Iterable[Job],
     options: FillOptions = FillOptions(),
     reading: ReadOptions = ReadOptions(),
+    *,
+    together: int | None = None,
 ) -> Iterator[Outcome]:
-    """Fill pictures one by one, while the next two are read and the last two written.
+    """Fill pictures side by side, while others are read and written.
+
+    On a CPU as many are filled at once as torch has threads, and these are shared out: two crops
+    on a thread each are done sooner than one after the other on two. A GPU takes one at a time.
+
+    Args:
+        inpainter: Fills them.
+        jobs: Taken one by one, a few ahead of the outcomes.
+        options: How holes are filled.
+        reading: How masks are understood and pictures written.
+        together: Most pictures to fill at once; None for what suits the device.
 
     Yields:
         One outcome per job, in order; a picture that fails stops nothing.
+
+    Raises:
+        OptionError: If `together` is below 1.
     """
-    network = inpainter.network
+    if together is not None and together < 1:
+        raise OptionError(f"at least one picture must be filled at a time, got {together}")
+    together = together or _together(inpainter)
+    together = min(together, max(1, length_hint(jobs, together)))
+    network, turns = inpainter.network, Semaphore(together)
     label_set = network.label_set if isinstance(network, WithSegmenter) else None
-    with ThreadPoolExecutor(_AHEAD) as readers, ThreadPoolExecutor(_BEHIND) as writers:
-        waiting = iter(jobs)
-        opened: deque[tuple[Job, Future[Opened]]] = deque()
-        writing: deque[tuple[Job, Future[Place]]] = deque()
-        while True:
-            while len(opened) < _AHEAD and (job := next(waiting, None)) is not None:
-                opened.append((job, readers.submit(open_job, job, reading, label_set)))
-            if not opened:
-                break
-            job, future = opened.popleft()
+
+    def do(job: Job) -> Place:
+        picture, mask, labels = open_job(job, reading, label_set)
+        with turns:
+            filled = inpainter.fill_picture(picture, mask, options, labels=labels, consume=True)
+        return places.write(job.output, filled, lossless=reading.lossless, run=reading.run)
+
+    with _threads(network, together) as pool:
+        doing: deque[tuple[Job, Future[Place]]] = deque()
+        for job in jobs:
+            doing.append((job, pool.submit(do, job)))
+            if len(doing) == together + _BESIDE:
+                yield _outcome(*doing.popleft())
+        while doing:
+            yield _outcome(*doing.popleft())
+
+
+def _together(inpainter: Inpainter) -> int:
+    """How many pictures are best filled at once. No network draws random numbers, all can share."""
+    shared = inpainter.device.type != "cpu" or isinstance(inpainter.passes, OpenVINO)
+    return 1 if shared else torch.get_num_threads()
+
+
+@contextmanager
+def _threads(network: nn.Module, together: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads, each with its share of torch's while so many compute.
+
+    Passes that still run when this is left, after an interruption, end at their next layer.
+    """
+    left, own = Event(), torch.get_num_threads()
+    share = max(1, own // together)
+
+    def step(*_: object) -> None:
+        if left.is_set():
+            raise InterruptedError("nobody waits for this picture any more")
+
+    hooks = [module.register_forward_pre_hook(step) for module in network.modules()]
+    count = together + _BESIDE
+    try:
+        with ThreadPoolExecutor(count, "retouch-fill", torch.set_num_threads, (share,)) as pool:
             try:
-                picture, mask, labels = future.result()
-                filled = inpainter.fill_picture(picture, mask, options, labels=labels, consume=True)
-            except (ValueError, OSError, MemoryError) as error:
-                yield from _written(writing, 0)
-                yield _failure(job, error)
-                continue
-            writing.append((job, writers.submit(_save, job, filled, reading)))
-            yield from _written(writing, _BEHIND)
-        yield from _written(writing, 0)
+                yield pool
+            finally:
+                left.set()
+    finally:
+        torch.set_num_threads(own)  # new threads begin with what was set last, wherever
+        for hook in hooks:
+            hook.remove()
 
 
 def open_job(job: Job, reading: ReadOptions, label_set: LabelSet | None = None) -> Opened:
@@ -157,17 +208,11 @@ def _labels(path: Place | None, picture: Picture, label_set: LabelSet | None) ->
     return labels
 
 
-def _save(job: Job, picture: Picture, reading: ReadOptions) -> Place:
-    return places.write(job.output, picture, lossless=reading.lossless, run=reading.run)
-
-
-def _written(writing: "deque[tuple[Job, Future[Place]]]", left: int) -> Iterator[Outcome]:
-    while len(writing) > left:
-        job, future = writing.popleft()
-        try:
-            yield Outcome(job=job, written=future.result())
-        except (ValueError, OSError, MemoryError) as error:
-            yield _failure(job, error)
+def _outcome(job: Job, future: Future[Place]) -> Outcome:
+    try:
+        return Outcome(job=job, written=future.result())
+    except (ValueError, OSError, MemoryError) as error:
+        return _failure(job, error)
 
 
 def _failure(job: Job, error: BaseException) -> Outcome:
