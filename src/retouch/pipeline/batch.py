@@ -212,12 +212,9 @@ def _outcome(job: Job, future: Future[Place]) -> Outcome:
     try:
         return Outcome(job=job, written=future.result())
     except (ValueError, OSError, MemoryError) as error:
-        return _failure(job, error)
-
-
-def _failure(job: Job, error: BaseException) -> Outcome:
-    line = " ".join(str(error).split()) or type(error).__name__
-    return Outcome(job=job, error=line, transient=isinstance(error, OSError | UnreachableError))
+        line = " ".join(str(error).split()) or type(error).__name__
+        transient = isinstance(error, OSError | UnreachableError)
+        return Outcome(job=job, error=line, transient=transient)
 
 
 def undone(jobs: Iterable[Job], reading: ReadOptions) -> list[Job]:
