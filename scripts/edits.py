@@ -19,7 +19,8 @@ from PIL import Image, ImageDraw
 
 from retouch.pictures import Picture
 from retouch.pipeline.editing import EditingSession, segment
-from retouch.pipeline.inpainter import FillOptions, Inpainter
+from retouch.pipeline.inpainter import Inpainter
+from retouch.pipeline.options import FillOptions
 from retouch.segmentation.labels import label_set
 from retouch.segmentation.palette import to_image
 from retouch.weights import segmenters

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from retouch.pipeline import exemplar
-from retouch.pipeline.inpainter import FillOptions, Inpainter
+from retouch.pipeline.inpainter import Inpainter
+from retouch.pipeline.options import FillOptions
 
 
 def grainy(h: int, w: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from retouch import models, pictures
 from retouch.pictures import Picture, PictureError
-from retouch.pipeline.inpainter import FillOptions, Inpainter, OptionError
+from retouch.pipeline.inpainter import Inpainter, OptionError
+from retouch.pipeline.options import FillOptions
 from retouch.weights.files import Header
 
 MEADOW = Path(__file__).parents[2] / "examples" / "meadow.jpg"

@@ -11,7 +11,7 @@ import pytest
 
 from retouch import pictures
 from retouch.pictures import PictureError
-from retouch.pipeline.inpainter import FillOptions
+from retouch.pipeline.options import FillOptions
 from retouch.web.engine import Engine, is_mistake
 from retouch.web.jobs import FINISHED, Job, Office
 from retouch.web.settings import Settings

@@ -62,8 +62,8 @@ def fill(
         lossless: Write PNG (or TIFF) where the picture's own format loses.
         skip_existing: In a folder, leave out pictures whose output is already there.
         seed: For networks that draw random numbers; the same seed gives the same bytes.
-        refine: Copy the finest grain of the fill from like places of the picture;
-            --no-refine leaves the network's own.
+        refine: Copy from like places of the picture the finest grain of the fill, and the middle
+            of thick holes where the network smears; --no-refine leaves the network's own.
         engine: here, or ray: a folder is shared out to the Ray cluster at RAY_ADDRESS, or to
             workers on this machine; needs pip install "retouch[ray]".
         workers: Pictures of a folder filled at once, here or on the cluster; default: one for each
@@ -71,7 +71,8 @@ def fill(
     """
     from retouch.pipeline import places
     from retouch.pipeline.batch import ReadOptions, fill_all, undone
-    from retouch.pipeline.inpainter import FillOptions, Inpainter
+    from retouch.pipeline.inpainter import Inpainter
+    from retouch.pipeline.options import FillOptions
 
     source = places.place(picture)
     others = (None if text is None else places.place(text) for text in (mask, output, labels))

@@ -19,8 +19,9 @@ from retouch.pictures import Picture, PictureError
 from retouch.pipeline import places
 from retouch.pipeline.devices import OptionError
 from retouch.pipeline.holes import Mask
-from retouch.pipeline.inpainter import FillOptions, Inpainter
+from retouch.pipeline.inpainter import Inpainter
 from retouch.pipeline.openvino import OpenVINO
+from retouch.pipeline.options import FillOptions
 from retouch.pipeline.places import Place, UnreachableError
 from retouch.segmentation import palette
 from retouch.segmentation.guest import WithSegmenter

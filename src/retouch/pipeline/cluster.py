@@ -25,7 +25,8 @@ from torch import nn
 from retouch.pipeline import places
 from retouch.pipeline.batch import Job, Outcome, ReadOptions, fill_all
 from retouch.pipeline.devices import OptionError, Precision
-from retouch.pipeline.inpainter import FillOptions, Inpainter
+from retouch.pipeline.inpainter import Inpainter
+from retouch.pipeline.options import FillOptions
 from retouch.weights.files import Header
 
 ATTEMPTS = 3

@@ -47,7 +47,7 @@ def transfer(small: Pixels, small_mask: Mask, image: Pixels) -> Callable[[Box], 
 
 
 def mixed(
-    fill: Callable[[Box], Pixels], middle: Callable[[Box], Pixels], mask: Mask, scale: float
+    fill: Callable[[Box], Pixels], middle: Callable[[Box], Pixels], mask: Mask
 ) -> Callable[[Box], Pixels]:
     """Take the rim of a hole from one fill and its middle from another, made at a smaller size.
 
@@ -55,12 +55,11 @@ def mixed(
     the less the smaller the picture.
 
     Args:
-        fill: Computes a box of the larger one, (height, width, 3).
+        fill: Computes a box of the one at the mask's size, (height, width, 3).
         middle: Likewise of the smaller one.
         mask: (h, w) True = hole.
-        scale: How many times smaller than the mask the larger one was made.
     """
-    deep = (depth(mask) / scale - _SURE) / (_UNSURE - _SURE)
+    deep = (depth(mask) - _SURE) / (_UNSURE - _SURE)
     share = np.asarray(deep[..., None].clip(0, 1), np.float32)
     whole = share.shape[:2] == mask.shape
     enlarged = None if whole else Enlarged(share, (mask.shape[0], mask.shape[1])).piece

@@ -13,11 +13,8 @@ from retouch.pictures import Picture, PictureError
 from retouch.pipeline import blocks, compositing, detail, devices, exemplar
 from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.holes import Box, Mask, groups
-from retouch.pipeline.inpainter import (
-    FillOptions,
-    Inpainter,
-    OptionError,
-)
+from retouch.pipeline.inpainter import Inpainter, OptionError
+from retouch.pipeline.options import FillOptions
 from retouch.pipeline.sizes import nearest, pad, shrink
 from retouch.segmentation.labels import LabelSet
 
@@ -59,7 +56,7 @@ class EditingSession:
         inpainter: With a network that takes label maps.
         picture: Any size.
         mask: (h, w) True = hole.
-        options: As for a fill.
+        options: As for a fill, but without `texture`: the map says what goes where.
 
     Raises:
         OptionError: If the network takes no label maps.

@@ -16,6 +16,7 @@ from retouch import models
 from retouch.pictures import Picture, PictureError
 from retouch.pipeline import (
     blocks,
+    completion,
     compositing,
     detail,
     devices,
@@ -29,6 +30,7 @@ from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.devices import OptionError, Precision
 from retouch.pipeline.door import AnyMask, AnyPicture
 from retouch.pipeline.holes import Box, Group, Mask, groups, thickness
+from retouch.pipeline.options import FillOptions
 from retouch.weights import files, named
 
 _SMALLEST = 128
@@ -39,30 +41,6 @@ _RIM, _MIDDLE = 1.6, 0.8
 """What `reach` is to the fills of rim and middle of a hole that is thicker, see `Card.rim`."""
 _TOGETHER = 256 * 256
 """Pixels up to which a crop and its mirror image are one batch on a CPU."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FillOptions:
-    """How a hole is filled; the defaults change nothing outside the mask."""
-
-    dilate: int = 0
-    """Widen the holes first [px]; 3 to 5 helps when an object is removed."""
-    feather: int = 0
-    """Fade the fill in over the outermost pixels of the widened hole [px], at most `dilate`."""
-    seed: int = 0
-    """For networks that draw random numbers."""
-    refine: bool = True
-    """Copy the finest grain of a fill from like places of the picture."""
-
-    def __post_init__(self) -> None:
-        for name in ("dilate", "feather"):
-            if getattr(self, name) < 0:
-                raise OptionError(f"{name} must be at least 0 px, got {getattr(self, name)}")
-        if self.feather > self.dilate:
-            raise OptionError(
-                f"feather ({self.feather} px) must not be wider than dilate ({self.dilate} px):"
-                " it fades inside the widened hole, known pixels stay as they are"
-            )
 
 
 @dataclass(frozen=True)
@@ -164,7 +142,7 @@ class Inpainter:
             dilate: Widen the holes first [px]; 3 to 5 helps when an object is removed.
             feather: Fade the fill in over the outermost pixels of the widened hole [px].
             seed: For networks that draw random numbers.
-            refine: Copy the finest grain of the fill from like places of the picture.
+            refine: Copy from like places of the picture: the finest grain, and what is smeared.
             labels: (h, w) label map for networks that take one.
 
         Returns:
@@ -260,7 +238,7 @@ class Inpainter:
             image: (h, w, 3) in [0, 1]; what is under the mask is ignored.
             mask: (h, w) True = hole.
             labels: (h, w) label map, or None.
-            refine: Exchange the finest band of what the network made, see `exemplar`.
+            refine: Copy from like places of the picture, see `exemplar` and `completion`.
 
         Returns:
             (h, w, 3) in [0, 1]; only the hole is meant to be used.
@@ -270,16 +248,30 @@ class Inpainter:
 
     def _boxes(self, crop: _Crop) -> Callable[[Box], Pixels]:
         """Do what `predict` does, ready to give any box: of a large crop without the rest."""
-        scale, *farther = self._scales(crop.mask)
-        fill = self._boxes_at(scale, crop)
-        for other in farther:
-            fill = detail.mixed(fill, self._boxes_at(other, crop), crop.mask, scale)
-        return fill
+        scale, *middle = self._scales(crop.mask)
 
-    def _boxes_at(self, scale: float, crop: _Crop) -> Callable[[Box], Pixels]:
-        """Fill a crop made so many times smaller."""
+        def fill(part: _Crop) -> Callable[[Box], Pixels]:
+            result = self._at_full_size(part)
+            for other in middle:
+                inner = self._smaller(max(1.0, other / scale), part, self._at_full_size)
+                result = detail.mixed(result, inner, part.mask)
+            return self._completed(result, part)
+
+        return self._smaller(scale, crop, fill)
+
+    def _completed(self, fill: Callable[[Box], Pixels], crop: _Crop) -> Callable[[Box], Pixels]:
+        """Make the middle of thick holes of patches, if the network learned from small crops."""
+        if not self.rim or not crop.refine or crop.large:
+            return fill
+        whole = completion.complete(fill(crop.whole), crop.read(crop.whole), crop.mask)
+        return lambda box: whole[box.slices]
+
+    def _smaller(
+        self, scale: float, crop: _Crop, way: Callable[[_Crop], Callable[[Box], Pixels]]
+    ) -> Callable[[Box], Pixels]:
+        """Fill a crop in some way, made so many times smaller."""
         if scale == 1:
-            return self._at_full_size(crop)
+            return way(crop)
         read, (h, w) = crop.read, crop.mask.shape
         size = (max(1, round(h / scale)), max(1, round(w / scale)))
         labels = None if crop.labels is None else sizes.nearest(crop.labels, size)
@@ -289,7 +281,7 @@ class Inpainter:
         else:
             small, hole = sizes.shrink(image, crop.mask, size)
         smaller = _Crop(lambda box: small[box.slices], hole, labels, crop.refine)
-        blocks.complete(small, hole, self._at_full_size(smaller))
+        blocks.complete(small, hole, way(smaller))
         if image is not None:
             return detail.transfer(small, hole, image)
         smooth = detail.Enlarged(small, (h, w)).piece

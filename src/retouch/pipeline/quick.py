@@ -30,7 +30,7 @@ def fill(
         dilate: Widen the holes first [px]; 3 to 5 helps when an object is removed.
         feather: Fade the fill in over the outermost pixels of the widened hole [px].
         seed: For networks that draw random numbers.
-        refine: Copy the finest grain of the fill from like places of the picture.
+        refine: Copy from like places of the picture: the finest grain, and what is smeared.
 
     Returns:
         The filled picture in the form that was given; for a file a `Picture`: `.save(path)` writes

@@ -16,7 +16,8 @@ from retouch import models, segmentation
 from retouch.pictures import Picture
 from retouch.pipeline import compositing, devices
 from retouch.pipeline.editing import EditingSession, segment
-from retouch.pipeline.inpainter import FillOptions, Inpainter
+from retouch.pipeline.inpainter import Inpainter
+from retouch.pipeline.options import FillOptions
 from retouch.pipeline.selecting import Click, Selector, check
 from retouch.web.batching import Meeting, Watch
 from retouch.web.documents import OpenPicture, Patch, cut

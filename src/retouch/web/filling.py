@@ -264,8 +264,8 @@ def _fill(desk: Desk, order: _Order, job: Job, engine: Any) -> Reply:
     """In the worker: read, fill, write."""
     from retouch import pictures
     from retouch.pipeline.batch import resize_mask
-    from retouch.pipeline.inpainter import FillOptions as CoreOptions
-    from retouch.pipeline.inpainter import OptionError
+    from retouch.pipeline.devices import OptionError
+    from retouch.pipeline.options import FillOptions as CoreOptions
     from retouch.web import documents, labelmaps
 
     options, limit = order.options, desk.settings.max_pixels

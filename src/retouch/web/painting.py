@@ -174,7 +174,8 @@ async def whole_mask(desk: Desk, opened: Any, form: Any, options: PartialFill) -
 
 def core_options(options: Any) -> Any:
     """Turn options into the core's."""
-    from retouch.pipeline.inpainter import FillOptions, OptionError
+    from retouch.pipeline.devices import OptionError
+    from retouch.pipeline.options import FillOptions
 
     try:
         return FillOptions(dilate=options.dilate, feather=options.feather, seed=options.seed)
