@@ -19,7 +19,7 @@ import numpy as np
 from retouch.layers._compiled import kernel
 from retouch.pipeline import patchmatch
 from retouch.pipeline.compositing import Pixels
-from retouch.pipeline.holes import Mask, depth
+from retouch.pipeline.holes import Box, Mask, depth, tight
 from retouch.pipeline.patchmatch import Places
 
 _RIM, _FADE = 17, 4
@@ -42,6 +42,8 @@ _SLOPE = np.float32(1.4)
 """How fast patches take over from the fill as the logarithm of their detail passes its own."""
 _LOW, _KEPT = 8, np.float32(0.5)
 """Gaussian of tones that patches take over from the fill, and their share [px]."""
+_FELT = 40
+"""Gaussians end within this distance [px]."""
 
 
 def complete(fill: Pixels, image: Pixels, mask: Mask) -> Pixels:
@@ -63,11 +65,14 @@ def complete(fill: Pixels, image: Pixels, mask: Mask) -> Pixels:
     if not middle.any():
         return fill
     copied = _completed(np.where(mask[..., None], fill, image), middle)
-    share = ((inside - _RIM) / _FADE).clip(0, 1) * _richer(copied, fill, middle)
-    change = copied - fill
-    change[~middle] = 0
-    change -= _KEPT * _near_mean(change, mask, _LOW)
-    return np.asarray(fill + change * share[..., None], np.float32).clip(0, 1)
+    near = tight(middle, Box(0, 0, *mask.shape)).grown(_FELT, mask.shape).slices
+    copied, own, middle = copied[near], fill[near], middle[near]
+    share = ((inside[near] - _RIM) / _FADE).clip(0, 1) * _richer(copied, own, middle)
+    change = np.where(middle[..., None], copied - own, np.float32(0))
+    change -= _KEPT * _near_mean(change, mask[near], _LOW)
+    result = fill.clip(0, 1)
+    result[near] = (own + change * share[..., None]).clip(0, 1)
+    return result
 
 
 def _richer(copied: Pixels, fill: Pixels, middle: Mask) -> Pixels:
@@ -133,8 +138,10 @@ def _pyramid(picture: Pixels, hole: Mask) -> Iterator[tuple[Pixels, int, Mask]]:
 
 def _voted(picture: Pixels, hole: Mask, wanted: Mask, places: Places, unlike: Pixels) -> Pixels:
     """What the patches over each pixel of the hole say it is."""
-    one = np.float32(max(1e-6, np.quantile(unlike[wanted], _QUANTILE)) * _SHARP)
-    trust = np.exp(-np.maximum(unlike, 0) / one) + np.float32(1e-6)
+    found = unlike[wanted]
+    one = np.float32(max(1e-6, np.quantile(found, _QUANTILE)) * _SHARP)
+    trust = np.zeros_like(unlike)
+    trust[wanted] = np.exp(-found / one) + np.float32(1e-6)
     result = picture.copy()
     _vote(picture, hole, wanted, places, trust, _REACH, result)
     return result

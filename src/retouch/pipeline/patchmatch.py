@@ -41,17 +41,19 @@ def start(coarse: Places | None, wanted: Mask, known: Mask, rng: np.random.Gener
         known: (h, w) centres that they may find; at least one.
         rng: Draws places where there are none.
     """
-    h, w = wanted.shape
-    here = np.mgrid[:h, :w].astype(np.int32)
+    places = np.zeros((2, *wanted.shape), np.int32)
+    here = np.stack(np.nonzero(wanted))
     if coarse is None:
-        places, lost = np.zeros_like(here), wanted
+        lost = np.ones(here.shape[1], bool)
     else:
-        row, column = (np.minimum(here[axis] // 2, coarse.shape[axis + 1] - 1) for axis in (0, 1))
-        places = here + 2 * (coarse[:, row, column] - np.stack([row, column]))
-        places = places.clip(0, np.array([h - 1, w - 1]).reshape(2, 1, 1)).astype(np.int32)
-        lost = wanted & ~known[places[0], places[1]]
-    sources = np.argwhere(known).astype(np.int32)
-    places[:, lost] = sources[rng.integers(len(sources), size=int(lost.sum()))].T
+        half = np.minimum(here // 2, np.array(coarse.shape[1:])[:, None] - 1)
+        there = here + 2 * (coarse[:, half[0], half[1]] - half)
+        there = there.clip(0, np.array(wanted.shape)[:, None] - 1)
+        places[:, wanted] = there
+        lost = ~known[there[0], there[1]]
+    sources = np.flatnonzero(known)
+    drawn = sources[rng.integers(len(sources), size=int(lost.sum()))]
+    places[:, here[0][lost], here[1][lost]] = np.unravel_index(drawn, known.shape)
     return places
 
 
