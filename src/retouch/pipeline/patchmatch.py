@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from retouch.layers._compiled import inner, kernel
+from retouch.layers._compiled import inner, kernel, summing
 from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.holes import Mask
 
@@ -63,14 +63,23 @@ def rows_of(picture: Pixels, reach: int) -> Pixels:
     return padded.reshape(len(padded), -1)
 
 
+@summing
+def _row(guide, row, first, other_row, other_first, count):
+    """Squared difference of two runs; indices are unsigned, so that it becomes vector code."""
+    total = np.float32(0)
+    for j in range(count):
+        d = guide[row, first + j] - guide[other_row, other_first + j]
+        total += d * d
+    return total
+
+
 @inner
 def _distance(guide, side, row, column, other_row, other_column, limit):
     """Squared difference of two patches; stops once it is above `limit`."""
     total = np.float32(0)
+    here, there, count = np.uint64(3 * column), np.uint64(3 * other_column), np.uint64(3 * side)
     for dy in range(side):
-        for j in range(3 * side):
-            d = guide[row + dy, 3 * column + j] - guide[other_row + dy, 3 * other_column + j]
-            total += d * d
+        total += _row(guide, np.uint64(row + dy), here, np.uint64(other_row + dy), there, count)
         if total >= limit:
             return total
     return total
@@ -89,6 +98,8 @@ def _unlike(tones, y, x, v, u):
 @inner
 def _try(guide, side, tones, known, places, best, y, x, v, u):
     """Take (v, u) as the source of (y, x) if it is known and more alike than the present one."""
+    if v == places[0, y, x] and u == places[1, y, x]:
+        return
     if 0 <= v < known.shape[0] and 0 <= u < known.shape[1] and known[v, u]:
         found = _unlike(tones, y, x, v, u)
         if found < best[y, x]:
