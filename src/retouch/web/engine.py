@@ -127,9 +127,9 @@ class Engine:
         name = default(self.settings)
         if name in available(self.settings):
             inpainter = self.inpainter(name)
-            side = inpainter.card.fixed_size or max(64, inpainter.card.min_size)
+            side = inpainter.card.fixed_size or max(128, inpainter.card.min_size)
             hole = np.zeros((side, side), bool)
-            hole[side // 3 : side // 2, side // 3 : side // 2] = True
+            hole[side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = True  # thick: patches, too
             inpainter.predict(np.full((side, side, 3), 0.5, np.float32), hole, refine=True)
 
     def inpainter(self, name: str | None) -> Inpainter:
