@@ -6,9 +6,25 @@ import cv2
 import numpy as np
 import pytest
 
-from retouch.pipeline import completion, patchmatch
+from retouch.pipeline import blocks, completion, patchmatch
 from retouch.pipeline.holes import depth
 from retouch.pipeline.inpainter import Inpainter
+
+Size = tuple[int, ...]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Size]:
+    """Sizes of the crops whose middle is completed."""
+    sizes: list[Size] = []
+    complete = completion.complete
+
+    def watched(fill: np.ndarray, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        sizes.append(mask.shape)
+        return complete(fill, image, mask)
+
+    monkeypatch.setattr(completion, "complete", watched)
+    return sizes
 
 
 def bricks(size: int) -> np.ndarray:
@@ -101,38 +117,20 @@ def test_places_that_coarse_levels_found_are_carried_on():
     ("refine", "learned", "times"), [(True, True, 1), (False, True, 0), (True, False, 0)]
 )
 def test_the_door_completes_what_a_network_of_small_crops_filled(
-    refine: bool, learned: bool, times: int, monkeypatch: pytest.MonkeyPatch
+    refine: bool, learned: bool, times: int, seen: list[Size], monkeypatch: pytest.MonkeyPatch
 ):
-    calls: list[tuple[int, ...]] = []
-    complete = completion.complete
-
-    def watched(fill: np.ndarray, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        calls.append(mask.shape)
-        return complete(fill, image, mask)
-
-    monkeypatch.setattr(completion, "complete", watched)
     inpainter = Inpainter.load()
     monkeypatch.setattr(inpainter, "rim", learned)
     image, mask = (bricks(160) * 255).astype(np.uint8), square(160, 64)
     filled = inpainter.fill(image, mask, refine=refine)
-    assert len(calls) == times
+    assert len(seen) == times
     assert np.array_equal(filled[~mask], image[~mask])
 
 
 def test_a_large_crop_is_made_smaller_before_its_middle_is_completed(
-    monkeypatch: pytest.MonkeyPatch,
+    seen: list[Size], monkeypatch: pytest.MonkeyPatch
 ):
-    from retouch.pipeline import blocks
-
     monkeypatch.setattr(blocks, "LARGEST", 200 * 200)
-    seen: list[tuple[int, ...]] = []
-    complete = completion.complete
-
-    def watched(fill: np.ndarray, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        seen.append(mask.shape)
-        return complete(fill, image, mask)
-
-    monkeypatch.setattr(completion, "complete", watched)
     image, mask = (bricks(640) * 255).astype(np.uint8), square(640, 480)
     filled = Inpainter.load().fill(image, mask)
     assert len(seen) == 1

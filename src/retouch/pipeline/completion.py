@@ -105,16 +105,12 @@ def _completed(picture: Pixels, hole: Mask) -> Pixels:
         if np.count_nonzero(known) < _FEWEST:
             places = None
             continue
-        wanted, farthest = patchmatch.widened(small, _REACH), _NEAR
+        wanted, first = patchmatch.widened(small, _REACH), places is None
+        farthest = max(small.shape) if first else _NEAR
         tones = cv2.GaussianBlur(level, (0, 0), _TONES) * np.sqrt(_TONE)
         unlike = np.zeros(small.shape, np.float32)
-        result = level.copy()
-        if places is None:
-            farthest = max(small.shape)
-            places = patchmatch.start(None, wanted, known, rng)
-        else:
-            places = patchmatch.start(places, wanted, known, rng)
-            result = _voted(result, small, wanted, places, unlike)
+        places = patchmatch.start(places, wanted, known, rng)
+        result = level if first else _voted(level, small, wanted, places, unlike)
         for _ in range(turns):
             rows = patchmatch.rows_of(result, _REACH)
             patchmatch.search(rows, _REACH, tones, known, wanted, places, unlike, farthest, _ROUNDS)
