@@ -44,6 +44,7 @@ def reduced(config: TrainConfig, pictures: Path, masks: Path) -> TrainConfig:
         validation_pictures=(),
         masks=(str(masks),),
         leave_out=(),
+        test_pictures=(str(pictures),) if config.data.test_pictures else (),
         size=size,
         shrink=0.0,
         validation=1,
