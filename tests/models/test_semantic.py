@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from official_fixtures import relative_error
@@ -309,6 +309,42 @@ def test_missing_labels_come_from_the_segmenter():
     network.segmenter = None
     with pytest.raises(ValueError, match="load a segmenter"):
         objective.predict(network, batch_of(with_labels=False))
+
+
+def test_proposed_maps_are_those_of_a_fill_without_a_map():
+    network = Semantic(SMALL).eval()
+    network.segmenter = nn.Conv2d(3, len(network.label_set), 1)
+    batch = batch_of(8)
+
+    def fine(share: float, seed: int = 0) -> Tensor:
+        torch.manual_seed(seed)
+        config = SemanticObjectiveConfig(critic_channels=4, proposed=share)
+        found = SemanticObjective(config).predict(network, batch).fine
+        assert found is not None
+        return found
+
+    with torch.no_grad():
+        own, given = network(batch.image, batch.mask), fine(0)
+        torch.testing.assert_close(fine(1), own)
+        torch.testing.assert_close(given, network(batch.image, batch.mask, batch.labels))
+        mixed = fine(0.5)
+    alike = [
+        [torch.allclose(a, b, atol=1e-6) for a, b in zip(mixed, which, strict=True)]
+        for which in (own, given)
+    ]
+    assert all(a != b for a, b in zip(*alike, strict=True))  # each is one or the other
+    assert any(alike[0])
+    assert any(alike[1])
+
+
+def test_proposals_need_a_segmenter():
+    with pytest.raises(ValueError, match=r"proposed must lie in \[0, 1\], got 2"):
+        SemanticObjectiveConfig(proposed=2)
+    objective = SemanticObjective(SemanticObjectiveConfig(critic_channels=4, proposed=0.5))
+    network = Semantic(SMALL)
+    network.segmenter = None
+    with pytest.raises(ValueError, match="name one in model.segmenter"):
+        objective.trainable(network)
 
 
 def test_stage_must_fit_the_network():

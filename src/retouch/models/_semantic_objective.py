@@ -79,10 +79,15 @@ class SemanticObjectiveConfig:
     VGG-19 and weighs nothing is not computed; `unit_content` of the completed picture is ours."""
     critic_channels: int = 64
     """Channels of the critic's first layer."""
+    proposed: float = 0.0
+    """Share of the pictures whose map is what the segmenter proposes from the coarse fill, as it is
+    in a fill without a map, in [0, 1]. Ours: the paper trains with true maps only."""
 
     def __post_init__(self) -> None:
         if self.stage not in self.STAGES:
             raise ValueError(f"stage must be coarse, fine or joint, got {self.stage!r}")
+        if not 0 <= self.proposed <= 1:
+            raise ValueError(f"proposed must lie in [0, 1], got {self.proposed}")
 
 
 class SemanticObjective(nn.Module):
@@ -110,12 +115,14 @@ class SemanticObjective(nn.Module):
         """Parameters of the stage: the encoder's, the decoder's or both.
 
         Raises:
-            ValueError: If the stage needs a decoder and the network has none.
+            ValueError: If the stage needs a decoder, or proposals a segmenter, and there is none.
         """
         if self.config.stage == "coarse":
             return list(network.encoder.parameters())
         if network.decoder is None:
             raise ValueError(f"stage {self.config.stage} needs a network with guided = true")
+        if self.config.proposed and network.segmenter is None:
+            raise ValueError("proposed maps need a segmenter: name one in model.segmenter")
         if self.config.stage == "fine":
             return list(network.decoder.parameters())
         return list(network.parameters())
@@ -124,13 +131,15 @@ class SemanticObjective(nn.Module):
         """One pass of the stage's parts.
 
         The fine picture is guided by the batch's label maps; where it has none, by what the
-        network's segmenter sees in the true pictures (the paper trains with true maps).
+        network's segmenter sees in the true pictures (the paper trains with true maps). Those that
+        `proposed` draws are guided by what it sees in the coarse ones.
         """
-        stage = self.config.stage
-        labels = None
-        if stage != "coarse":
-            labels = network.label(batch.image) if batch.labels is None else batch.labels
-        return network.stages(batch.image, batch.mask, labels, freeze=stage == "fine")
+        stage, image, mask = self.config.stage, batch.image, batch.mask
+        if stage == "coarse":
+            return network.stages(image, mask, None)
+        labels = network.label(image) if batch.labels is None else batch.labels
+        drawn = torch.rand(len(image), device=image.device) < self.config.proposed
+        return network.stages(image, mask, labels, freeze=stage == "fine", proposed=drawn)
 
     def generator_terms(self, outputs: "Stages", batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted scalars of the stage; content only with `features`."""

@@ -285,8 +285,11 @@ class Semantic(WithSegmenter):
         if self.decoder is None:
             return encoded.coarse
         if labels is None:
-            labels = self.label(torch.where(mask > 0, encoded.coarse, image))
+            labels = self._propose(encoded, image, mask)
         return self.decode(encoded, labels)
+
+    def _propose(self, encoded: Encoded, image: Tensor, mask: Tensor) -> Tensor:
+        return self.label(torch.where(mask > 0, encoded.coarse, image))
 
     def encode(self, image: Tensor, mask: Tensor) -> Encoded:
         """Run the first stage, once per picture and mask; arguments as in `forward`."""
@@ -322,7 +325,13 @@ class Semantic(WithSegmenter):
         return (self.decoder(encoded.feature, guide) + 1) / 2
 
     def stages(
-        self, image: Tensor, mask: Tensor, labels: Tensor | None, *, freeze: bool = False
+        self,
+        image: Tensor,
+        mask: Tensor,
+        labels: Tensor | None,
+        *,
+        freeze: bool = False,
+        proposed: Tensor | None = None,
     ) -> Stages:
         """Both pictures for training, in one call; no fine one without labels.
 
@@ -331,9 +340,13 @@ class Semantic(WithSegmenter):
             mask: As in `forward`.
             labels: As in `forward`; None leaves the second stage out.
             freeze: Run the first stage without a graph.
+            proposed: (b,) True = the map is what the segmenter sees in the coarse fill instead.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze):
             encoded = self.encode(image, mask)
+        if labels is not None and proposed is not None and proposed.any():
+            own = self._propose(encoded, image, mask)
+            labels = torch.where(proposed[:, None, None], own, labels)
         fine = None if labels is None else self.decode(encoded, labels)
         return Stages(coarse=encoded.coarse, fine=fine)
 

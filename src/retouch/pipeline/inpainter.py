@@ -33,7 +33,7 @@ from retouch.pipeline.holes import Box, Group, Mask, groups, thickness
 from retouch.pipeline.options import FillOptions
 from retouch.weights import files, named
 
-_SMALLEST = 128
+_SMALLEST = 64
 """A crop is not made smaller than this, however thick its hole [px]."""
 _FELT = 80
 """How much farther than holes are thick local networks look: docs/speed.md, "Wires" [px]."""
