@@ -97,7 +97,8 @@ def structure(raw: dict[str, Any], cls: type[T], *, where: str) -> T:
         return _converter.structure(raw, cls)
     except BaseValidationError as error:
         problems = transform_error(error, format_exception=_explain)
-        raise RecipeError(f"{where}: " + "; ".join(problems)) from None
+        found = "; ".join(problem.removesuffix(" @ $") for problem in problems)
+        raise RecipeError(f"{where}: {found}") from None
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from None
 

@@ -343,7 +343,7 @@ def test_proposals_need_a_segmenter():
     objective = SemanticObjective(SemanticObjectiveConfig(critic_channels=4, proposed=0.5))
     network = Semantic(SMALL)
     network.segmenter = None
-    with pytest.raises(ValueError, match="name one in model.segmenter"):
+    with pytest.raises(ValueError, match=r"name one in model\.segmenter"):
         objective.trainable(network)
 
 

@@ -19,9 +19,17 @@ from retouch.losses.perceptual import compared, perceptual_terms
 from retouch.losses.reconstruction import l1
 
 if TYPE_CHECKING:
-    from retouch.models.semantic import Semantic, Stages
+    from retouch.models.semantic import Encoded, Semantic
 
 _LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """The pictures of both stages, (b, 3, h, w) RGB in [0, 1]."""
+
+    coarse: Tensor
+    fine: Tensor | None
 
 
 class SemanticCritic(nn.Module):
@@ -127,21 +135,29 @@ class SemanticObjective(nn.Module):
             return list(network.decoder.parameters())
         return list(network.parameters())
 
-    def predict(self, network: "Semantic", batch: Batch) -> "Stages":
+    def predict(self, network: "Semantic", batch: Batch) -> Stages:
         """One pass of the stage's parts.
 
         The fine picture is guided by the batch's label maps; where it has none, by what the
-        network's segmenter sees in the true pictures (the paper trains with true maps). Those that
-        `proposed` draws are guided by what it sees in the coarse ones.
+        network's segmenter sees in the true pictures (the paper trains with true maps).
         """
-        stage, image, mask = self.config.stage, batch.image, batch.mask
+        stage = self.config.stage
+        with torch.set_grad_enabled(torch.is_grad_enabled() and stage != "fine"):
+            encoded = network.encode(batch.image, batch.mask)
         if stage == "coarse":
-            return network.stages(image, mask, None)
-        labels = network.label(image) if batch.labels is None else batch.labels
-        drawn = torch.rand(len(image), device=image.device) < self.config.proposed
-        return network.stages(image, mask, labels, freeze=stage == "fine", proposed=drawn)
+            return Stages(coarse=encoded.coarse, fine=None)
+        labels = self._labels(network, batch, encoded)
+        return Stages(coarse=encoded.coarse, fine=network.decode(encoded, labels))
 
-    def generator_terms(self, outputs: "Stages", batch: Batch) -> dict[str, Tensor]:
+    def _labels(self, network: "Semantic", batch: Batch, encoded: "Encoded") -> Tensor:
+        labels = network.label(batch.image) if batch.labels is None else batch.labels
+        drawn = torch.rand(len(labels), device=labels.device) < self.config.proposed
+        if not drawn.any():
+            return labels
+        own = network.propose(encoded, batch.image, batch.mask)
+        return torch.where(drawn[:, None, None], own, labels)
+
+    def generator_terms(self, outputs: Stages, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted scalars of the stage; content only with `features`."""
         terms: dict[str, Tensor] = {}
         if self.config.stage != "fine":
@@ -157,7 +173,7 @@ class SemanticObjective(nn.Module):
             terms["adversarial"] = _distance(self.critics["critic"](outputs.fine), 1)
         return terms
 
-    def critic_terms(self, outputs: "Stages", batch: Batch) -> dict[str, Tensor]:
+    def critic_terms(self, outputs: Stages, batch: Batch) -> dict[str, Tensor]:
         """Least squares: 1 for true pictures, 0 for fine ones (Eq. 8, its labels set right)."""
         if outputs.fine is None:
             return {}

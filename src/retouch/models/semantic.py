@@ -238,14 +238,6 @@ class Encoded:
     """(b, 4c, h/4, w/4)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stages:
-    """The pictures of both stages, (b, 3, h, w) RGB in [0, 1]."""
-
-    coarse: Tensor
-    fine: Tensor | None
-
-
 class Semantic(WithSegmenter):
     """Generator of both stages.
 
@@ -285,11 +277,8 @@ class Semantic(WithSegmenter):
         if self.decoder is None:
             return encoded.coarse
         if labels is None:
-            labels = self._propose(encoded, image, mask)
+            labels = self.propose(encoded, image, mask)
         return self.decode(encoded, labels)
-
-    def _propose(self, encoded: Encoded, image: Tensor, mask: Tensor) -> Tensor:
-        return self.label(torch.where(mask > 0, encoded.coarse, image))
 
     def encode(self, image: Tensor, mask: Tensor) -> Encoded:
         """Run the first stage, once per picture and mask; arguments as in `forward`."""
@@ -301,6 +290,10 @@ class Semantic(WithSegmenter):
         known = torch.where(mask > 0, 0, image * 2 - 1)
         coarse, feature = self.encoder(known, mask.to(image.dtype))
         return Encoded(coarse=(coarse + 1) / 2, feature=feature)
+
+    def propose(self, encoded: Encoded, image: Tensor, mask: Tensor) -> Tensor:
+        """Label what `encode` made of a picture (b, h, w): the coarse fill in its hole."""
+        return self.label(torch.where(mask > 0, encoded.coarse, image))
 
     def decode(self, encoded: Encoded, labels: Tensor) -> Tensor:
         """Run the second stage: all that an edit of the label map costs.
@@ -323,32 +316,6 @@ class Semantic(WithSegmenter):
         classes = torch.arange(len(self.label_set), device=labels.device).view(1, -1, 1, 1)
         guide = (labels[:, None] == classes).to(encoded.feature.dtype)
         return (self.decoder(encoded.feature, guide) + 1) / 2
-
-    def stages(
-        self,
-        image: Tensor,
-        mask: Tensor,
-        labels: Tensor | None,
-        *,
-        freeze: bool = False,
-        proposed: Tensor | None = None,
-    ) -> Stages:
-        """Both pictures for training, in one call; no fine one without labels.
-
-        Args:
-            image: As in `forward`.
-            mask: As in `forward`.
-            labels: As in `forward`; None leaves the second stage out.
-            freeze: Run the first stage without a graph.
-            proposed: (b,) True = the map is what the segmenter sees in the coarse fill instead.
-        """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze):
-            encoded = self.encode(image, mask)
-        if labels is not None and proposed is not None and proposed.any():
-            own = self._propose(encoded, image, mask)
-            labels = torch.where(proposed[:, None, None], own, labels)
-        fine = None if labels is None else self.decode(encoded, labels)
-        return Stages(coarse=encoded.coarse, fine=fine)
 
 
 _OFFICIAL_LAYERS = {

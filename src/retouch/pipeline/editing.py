@@ -56,7 +56,7 @@ class EditingSession:
         inpainter: With a network that takes label maps.
         picture: Any size.
         mask: (h, w) True = hole.
-        options: As for a fill, but without `texture`: the map says what goes where.
+        options: As for a fill; nothing is completed from patches: the map says what goes where.
 
     Raises:
         OptionError: If the network takes no label maps.
