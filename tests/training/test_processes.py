@@ -1,6 +1,7 @@
 """Micro-batches and processes give the losses of one large batch."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -98,23 +99,30 @@ def doubled(batch: Batch) -> Batch:
     return replace(batch, **wide, hole_share=batch.hole_share.double(), shares=shares)
 
 
-def torchrun(config: TrainConfig, folder: Path) -> None:
-    """Train with two processes, as a person would start them."""
+def torchrun(config: TrainConfig, folder: Path, *more: str) -> str:
+    """Train with two processes, as a person would start them; return what they print."""
     folder.mkdir()
     path = folder / "two.toml"
     path.write_text(tomli_w.dumps(recipe.plain(config)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     script = folder / "train.py"
     script.write_text("from retouch.cli import main\n\nif __name__ == '__main__':\n    main()\n")
-    done = subprocess.run(
-        [*command, str(script), "train", str(path), "-o", str(folder), "--device", "cpu"],
-        capture_output=True,
+    command += [str(script), "train", str(path), "-o", str(folder), "--device", "cpu", *more]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=240,
+        start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    ) as started:
+        try:
+            out, errors = started.communicate(timeout=240)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)  # its two processes are of its group
+            raise
+    assert started.returncode == 0, errors[-3000:]
+    return out
 
 
 @pytest.mark.parametrize("network", ["dilated", "structure"])
@@ -124,6 +132,12 @@ def test_two_processes_train_as_one(pictures: Path, tmp_path: Path, network: str
     Run(four(pictures, network, optim=optim), tmp_path / "one", "cpu").fit()
     torchrun(four(pictures, network, optim=optim), tmp_path / "two")
     same(tmp_path / "one", tmp_path / "two", network)
+
+
+def test_two_processes_rehearse(pictures: Path, tmp_path: Path):
+    found = torchrun(four(pictures), tmp_path / "two", "--dry-run")
+    assert found.count("s per step on cpu") == 1
+    assert not (tmp_path / "two" / "checkpoints").exists()
 
 
 @pytest.mark.slow

@@ -70,14 +70,15 @@ def train(
     if dry_run:
         from retouch.training.rehearsal import rehearse
 
+        found = rehearse(run)
         if first:
-            _report(rehearse(run), config.batch, config.steps)
-        return
-    _warn(run.material.overlaps)
-    with view or nullcontext():
-        run.fit()
-    if view is None:
-        _leave()
+            _report(found, config.batch, config.steps)
+    else:
+        _warn(run.material.overlaps)
+        with view or nullcontext():
+            run.fit()
+    del run
+    _leave()
 
 
 @contextmanager
@@ -95,8 +96,16 @@ def _named(path: Path) -> "Iterator[None]":
 
 
 def _leave() -> None:
+    """End the group of processes, after the run that used it is gone.
+
+    A run that outlives its group ends it while it holds Python's lock, which a thread of the group
+    may be waiting for: the process would never end.
+    """
+    import gc
+
     import torch.distributed
 
+    gc.collect()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
