@@ -83,3 +83,11 @@ def autocast(device: torch.device, bf16: bool) -> Iterator[None]:
         return
     with torch.autocast(device.type, torch.bfloat16), Lookup():
         yield
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw random numbers from a seed; what was drawn before goes on afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

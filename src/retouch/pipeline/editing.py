@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from retouch.pictures import Picture, PictureError
 from retouch.pipeline import blocks, compositing, detail, devices, exemplar
 from retouch.pipeline.compositing import Pixels
-from retouch.pipeline.holes import Box, Mask, groups
+from retouch.pipeline.holes import Box, Mask
 from retouch.pipeline.inpainter import Inpainter, OptionError
 from retouch.pipeline.options import FillOptions
-from retouch.pipeline.sizes import nearest, pad, shrink
+from retouch.pipeline.sizes import nearest, pad, reduce, shrink
 from retouch.segmentation.labels import LabelSet
 
 Labels = NDArray[np.uint8]
@@ -79,7 +79,7 @@ class EditingSession:
         self._options = options
         self.picture = picture
         self.mask = compositing.dilate(mask, options.dilate)
-        found = groups(self.mask, inpainter.card.working_size)
+        found = inpainter.groups(picture, self.mask)
         self.box = found[0].crop
         for group in found[1:]:
             self.box = self.box.union(group.crop)
@@ -154,9 +154,9 @@ class EditingSession:
         return _Part(crop, image, mask, small, small_mask, encoded)
 
     def _size(self, mask: Mask) -> tuple[int, int]:
-        """Size at which the network sees a crop: its own, or smaller."""
+        """Size at which the network sees a crop: its own, or the network's one."""
         card = self._inpainter.card
-        h, w = mask.shape
+        h, w = self._inpainter.larger(*mask.shape)
         scale = max(1.0, max(h, w) / (card.fixed_size or card.working_size))
         return max(1, round(h / scale)), max(1, round(w / scale))
 
@@ -191,9 +191,14 @@ class EditingSession:
         """Bring a network's picture to its crop: cut, with detail, no step at the rim."""
         h, w = part.small_mask.shape
         fill = prediction[0, :, :h, :w].float().permute(1, 2, 0).clamp(0, 1).cpu().numpy()
-        if self._options.refine:
+        enlarged = h * w > part.mask.size
+        if enlarged:
+            fill = reduce(fill, part.mask.shape)
+        if self._options.refine and enlarged:
+            fill = exemplar.refine(fill, part.image, part.mask)
+        elif self._options.refine:
             fill = exemplar.refine(fill, part.small, part.small_mask)
-        if part.small_mask.shape != part.mask.shape:
+        if h * w < part.mask.size:
             composite = np.where(part.small_mask[..., None], fill, part.small)
             fill = detail.transfer(composite, part.small_mask, part.image)(
                 Box(0, 0, *part.mask.shape)

@@ -1,7 +1,6 @@
 """The one door: a network with its weights, ready for pictures of any size."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from retouch.pipeline import (
     devices,
     door,
     exemplar,
+    framing,
     openvino,
     sizes,
     tiles,
@@ -197,12 +197,18 @@ class Inpainter:
             pending = mask.copy()
         spare = not (consume and picture.pixels.flags.writeable)
         result = picture
-        with _seeded(options.seed):
-            for group in groups(pending, self.card.working_size):
+        with devices.seeded(options.seed):
+            for group in self.groups(result, pending):
                 part = None if labels is None else labels[group.crop.slices]
                 copy = spare and result is picture
                 result = self._fill_group(result, pending, group, options, part, copy)
         return result
+
+    def groups(self, picture: Picture, mask: Mask) -> list[Group]:
+        """Group the holes of a picture, each group with the crop that the network sees of it."""
+        if self.card.fixed_size is None:
+            return groups(mask, self.card.working_size)
+        return framing.framed(self.network, picture, mask, self.card.fixed_size)
 
     def _fill_group(
         self,
@@ -331,9 +337,11 @@ class Inpainter:
 
     def _allowed(self, scale: float, longer: int) -> float:
         """The nearest scale that suits a crop's longer side [px]; never less than 1."""
+        if self.card.fixed_size is not None:
+            return max(1.0, longer / self.card.fixed_size)
         scale = max(1.0, scale)
         if self.context is None:
-            scale = max(scale, longer / (self.card.fixed_size or self.card.working_size))
+            scale = max(scale, longer / self.card.working_size)
         return min(scale, max(1.0, longer / _SMALLEST))
 
     @torch.inference_mode()
@@ -349,6 +357,11 @@ class Inpainter:
             (h, w, 3) in [0, 1]: the network's own picture, known pixels included.
         """
         h, w = mask.shape
+        larger = self.larger(h, w)
+        if larger != (h, w):
+            labels = None if labels is None else sizes.nearest(labels, larger)
+            painted = self.paint(*sizes.shrink(image, mask, larger), labels)
+            return sizes.reduce(painted, (h, w))
         x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
         holes = torch.from_numpy(mask[None, None].astype(np.float32)).to(self.device)
         amount = self.padding(h, w)
@@ -375,17 +388,16 @@ class Inpainter:
         with devices.autocast(self.device, self.bf16):
             return self.network(*given)
 
+    def larger(self, h: int, w: int) -> tuple[int, int]:
+        """The size to which a crop is brought that is smaller than the network's one."""
+        scale = max(1.0, (self.card.fixed_size or 1) / max(h, w))
+        return round(h * scale), round(w * scale)
+
     def padding(self, h: int, w: int) -> tuple[int, int]:
+        """Rows and columns that a crop lacks for the network [px]."""
         card = self.card
         if card.fixed_size:
             return card.fixed_size - h, card.fixed_size - w
         multiple = card.multiple_of
         rows, columns = (-(-max(side, card.min_size) // multiple) * multiple for side in (h, w))
         return rows - h, columns - w
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

@@ -1,4 +1,4 @@
-"""Brings crops to the sizes networks want: smaller without leaks, padded to multiples."""
+"""Brings crops to the sizes networks want: resized without leaks, padded to multiples."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ _UNSEEN = 2e-3
 
 
 def shrink(image: Pixels, mask: Mask, size: tuple[int, int]) -> tuple[Pixels, Mask]:
-    """Make a crop smaller without letting the hole's content bleed into known pixels.
+    """Bring a crop to another size without letting the hole's content bleed into known pixels.
 
     Args:
         image: (h, w, 3) in [0, 1].
@@ -27,13 +27,14 @@ def shrink(image: Pixels, mask: Mask, size: tuple[int, int]) -> tuple[Pixels, Ma
         size: (h', w') of the result [px].
 
     Returns:
-        Picture and mask; a small pixel is hole if any of its pixels is.
+        Picture and mask; a pixel is hole if any of those it is made of is.
     """
     known = ~mask
     target = (size[1], size[0])
-    weight = cv2.resize(known.astype(np.float32), target, interpolation=cv2.INTER_AREA)
+    method = cv2.INTER_AREA if size[0] <= mask.shape[0] else cv2.INTER_LINEAR
+    weight = cv2.resize(known.astype(np.float32), target, interpolation=method)
     seen = cv2.copyTo(image, known.view(np.uint8))  # zero in the hole
-    small = cv2.resize(seen, target, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(seen, target, interpolation=method)
     return _mean(np.asarray(small), np.asarray(weight), mask.shape)
 
 
@@ -69,6 +70,11 @@ def _mean(sums: NDArray[Any], weight: NDArray[Any], size: tuple[int, ...]) -> tu
     scales = (many / few for many, few in zip(size, weight.shape, strict=True))
     lost = sum(_UNSEEN / scale for scale in scales)
     return small.clip(0, 1).astype(np.float32), weight < 1 - lost
+
+
+def reduce(image: Pixels, size: tuple[int, ...]) -> Pixels:
+    """Make a picture without holes (h, w[, 3]) smaller: (h', w')."""
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
 
 
 def nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
