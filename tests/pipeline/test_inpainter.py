@@ -301,9 +301,11 @@ def test_a_wide_feather_agrees_in_blocks(monkeypatch: pytest.MonkeyPatch):
 def test_filling_in_blocks_agrees_with_one_piece(
     monkeypatch: pytest.MonkeyPatch, name: str, kind: str
 ):
-    from retouch.pipeline import blocks, tiles
+    from retouch.pipeline import blocks, framing, tiles
 
     monkeypatch.setattr(tiles, "LARGEST", 256)
+    if kind == "two":  # where the second hole's frame is depends on what is known of the first
+        monkeypatch.setattr(framing, "find", lambda *_: None)
     inpainter = make(name)
     coarse = torch.from_numpy(np.random.default_rng(1).random((1, 3, 40, 60), np.float32))
     image = torch.nn.functional.interpolate(coarse, (701, 1000), mode="bicubic").clamp(0, 1)
