@@ -115,6 +115,21 @@ def test_takes_a_picture_whole_that_is_closer_than_a_frame():
     assert box.union(found) == found
 
 
+def test_knows_a_face_whose_holes_lie_all_over_it(caplog: pytest.LogCaptureFixture):
+    frame = Box(0, 0, 256, 256)
+    mask = np.zeros((256, 256), bool)
+    mask[3:-3:9] = mask[:, 5:-5:11] = True
+    (found,) = framing.framed(Network(), portrait((256, 256), frame), mask, 256)
+    assert found.crop == frame
+    assert not caplog.text
+
+
+def test_finds_none_round_holes_that_no_square_holds():
+    size, box = (200, 400), Box(60, 20, 60, 300)
+    picture = portrait(size, Box(0, 100, 200, 200))
+    assert framing.find(Network(), picture, hole(size, box), box) is None
+
+
 def test_finds_none_without_a_layout_or_a_segmenter():
     size, frame, box = (300, 300), Box(20, 20, 256, 256), Box(100, 100, 60, 60)
     picture, mask = portrait(size, frame), hole(size, box)

@@ -110,9 +110,9 @@ def find(network: Any, picture: Picture, mask: Mask, holes: Box) -> Box | None:
     search = _Search(segmenter, torch.from_numpy(expected).to(device), picture, mask, holes)
     largest = min(mask.shape)
     smallest = max(_SMALLEST, round(_LEAST * max(holes.height, holes.width)))
-    looks = [search.look(side) for side in _sides(largest, smallest)]
-    if not looks:
+    if max(holes.height, holes.width) > largest:
         return None
+    looks = [search.look(side) for side in _sides(largest, smallest)]
     best = max(looks, key=_certainty)
     sides = [round(best.box.width * factor) for factor in _FINER]
     finer = [search.look(side) for side in sides if smallest <= side <= largest]
@@ -183,7 +183,8 @@ class _Search:
 
 
 def _sides(largest: int, smallest: int) -> Iterator[int]:
-    side = float(largest)
+    yield largest
+    side = largest / _STEP
     while side >= smallest:
         yield round(side)
         side /= _STEP
