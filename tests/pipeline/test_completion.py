@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from retouch import models
 from retouch.pipeline import blocks, completion, patchmatch
 from retouch.pipeline.holes import depth
 from retouch.pipeline.inpainter import Inpainter
+from retouch.weights.files import Header
 
 Size = tuple[int, ...]
 
@@ -120,11 +122,28 @@ def test_the_door_completes_what_a_network_of_small_crops_filled(
     refine: bool, learned: bool, times: int, seen: list[Size], monkeypatch: pytest.MonkeyPatch
 ):
     inpainter = Inpainter.load()
-    monkeypatch.setattr(inpainter, "rim", learned)
+    monkeypatch.setattr(inpainter, "patches", learned)
     image, mask = (bricks(160) * 255).astype(np.uint8), square(160, 64)
     filled = inpainter.fill(image, mask, refine=refine)
     assert len(seen) == times
     assert np.array_equal(filled[~mask], image[~mask])
+
+
+@pytest.mark.parametrize(
+    ("name", "reach", "patches"),
+    [
+        ("dilated", None, True),
+        ("isnet", None, False),
+        ("isnet", 80, True),
+        ("srpnet", None, True),
+        ("semantic", None, False),
+    ],
+)
+def test_networks_that_smear_thick_holes_get_patches(name: str, reach: int | None, patches: bool):
+    card = models.card(name)
+    network = card.model(card.config(**card.small))
+    header = Header(network=name, config=dict(card.small), reach=reach)
+    assert Inpainter(network, header, device="cpu").patches is patches
 
 
 def test_a_large_crop_is_made_smaller_before_its_middle_is_completed(

@@ -55,6 +55,9 @@ class Card:
     rim: bool = False
     """Fill the rim of thicker holes apart, larger than their middle: two fills for one, where
     measured to be better."""
+    patches: bool = False
+    """Make the middle of thick holes of the picture's patches also without `rim`, where measured
+    to be better."""
     one_size_graph: bool = False
     """True if an exported graph holds for one height and width only: loops are laid out for it."""
     mirror: bool = False

@@ -99,6 +99,7 @@ class Inpainter:
         self.reach = learned or working / 2
         """Thickest hole that is filled at full size [px]."""
         self.rim = self.card.rim and learned is not None
+        self.patches = self.rim or self.card.patches
         self.context = self.card.context(getattr(network, "config", None))
         """How far a pixel of a fill can feel the picture [px]; None: the network is not local."""
         self.passes: Callable[..., Tensor] = self._by_torch
@@ -266,8 +267,8 @@ class Inpainter:
         return self._smaller(scale, crop, fill)
 
     def _completed(self, fill: Callable[[Box], Pixels], crop: _Crop) -> Callable[[Box], Pixels]:
-        """Make the middle of thick holes of patches, if the network learned from small crops."""
-        if not self.rim or not crop.refine or crop.large:
+        """Make the middle of thick holes of patches, where the network smears it."""
+        if not self.patches or not crop.refine or crop.large:
             return fill
         whole = completion.complete(fill(crop.whole), crop.read(crop.whole), crop.mask)
         return lambda box: whole[box.slices]
