@@ -23,6 +23,7 @@ from retouch.critics import wide_critic_from_official
 from retouch.data.batch import Batch
 from retouch.data.masks import with_share
 from retouch.models import srpnet
+from retouch.models._srpnet_colours import start_colours
 from retouch.models.srpnet import (
     CARD,
     PENNET,
@@ -390,3 +391,47 @@ def test_overfits_four_pictures(faces, record_property):
     psnr = -10 * float((error.sum() / mask.sum() / 3).log10())
     record_property("psnr", psnr)
     assert psnr > 28, f"{psnr:.2f} dB"
+
+
+def soft_picture(side: int) -> Tensor:
+    """Large patches of colour, brightness varies most."""
+    coarse = torch.rand(1, 1, 6, 6) + 0.3 * torch.randn(1, 3, 6, 6)
+    return F.interpolate(coarse.clamp(0, 1), (side, side), mode="bilinear")
+
+
+def colours_kept(made: Tensor, image: Tensor) -> list[float]:
+    """Correlation of red against blue, and of green against both."""
+    pairs = zip(colours_of(made), colours_of(image), strict=True)
+    return [float(torch.corrcoef(torch.stack([a, b]))[0, 1]) for a, b in pairs]
+
+
+def colours_of(picture: Tensor) -> list[Tensor]:
+    red, green, blue = picture[0].flatten(1)
+    return [red - blue, 2 * green - red - blue]
+
+
+def test_a_start_with_colours_shows_them():
+    torch.manual_seed(0)
+    image, hole = soft_picture(256), torch.zeros(1, 1, 256, 256)
+    with torch.inference_mode():
+        made = SRPNet(SRPNetConfig(width=16, colours=True)).eval()(image, hole)
+        without = SRPNet(SRPNetConfig(width=16)).eval()(image, hole)
+    inside = (..., slice(8, -8), slice(8, -8))  # attention halves the outermost patches
+    assert min(colours_kept(made[inside], image[inside])) > 0.9
+    assert min(colours_kept(without[inside], image[inside])) < 0.5
+
+
+def test_colours_take_the_channels_that_count_least():
+    network, least = SRPNet(SRPNetConfig(width=16)), [1, 5, 6, 9]
+    state = network.state_dict()
+    for name in ("down.1.conv", *(f"attend.0.convs.{n}" for n in range(4))):
+        state[f"{name}.weight"][:, least] *= 1e-3
+    before = state["down.0.conv.weight"].clone()
+    start_colours(state)
+    changed = (state["down.0.conv.weight"] != before).flatten(1).any(1)
+    assert changed.nonzero().flatten().tolist() == least
+
+
+def test_colours_need_channels():
+    with pytest.raises(ValueError, match="width of at least 8"):
+        SRPNetConfig(width=4, colours=True)

@@ -18,11 +18,10 @@ Differences from PEN-Net's code: attention runs on whole batches, block by block
 counts; in bf16 its smallest weight of 1e-8, far below the rounding, is left out.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +35,8 @@ from retouch.losses.adversarial import Kind, critic_loss, generator_loss
 from retouch.losses.perceptual import perceptual_terms
 from retouch.losses.reconstruction import l1, masked_l1
 from retouch.models._card import Card, Official
+from retouch.models._srpnet_colours import start_colours
+from retouch.models._srpnet_official import is_official_pennet, pennet_from_official
 
 _SHARPNESS = 10.0  # factor before the softmax (PEN-Net's code)
 _FLOOR = 1e-8  # smallest attention weight, which unusable keys get (PEN-Net's code)
@@ -57,10 +58,15 @@ class SRPNetConfig:
     """Negative slope of the sixth activation; 0 in PEN-Net."""
     init_std: float = 0.02
     """Standard deviation of the initial weights."""
+    colours: bool = False
+    """Start with colours on their way to the output (`_srpnet_colours`); ours: hues come
+    sooner."""
 
     def __post_init__(self) -> None:
         if self.width < 4 or self.width % 4:
             raise ValueError(f"width must be a positive multiple of 4, got {self.width}")
+        if self.colours and self.width < 8:
+            raise ValueError(f"colours needs a width of at least 8, got {self.width}")
         if self.residual_blocks < 0:
             raise ValueError(f"residual_blocks must not be negative, got {self.residual_blocks}")
         if self.attention_kernel not in (1, 3):
@@ -197,6 +203,8 @@ class SRPNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=config.init_std)
                 nn.init.zeros_(module.bias)  # pyright: ignore[reportArgumentType]
+        if config.colours:
+            start_colours(self.state_dict())
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """Predict every pixel; known pixels are not copied (see `retouch.pipeline.compositing`).
@@ -341,40 +349,6 @@ class SRPNetObjective(nn.Module):
 
 def _signed(picture: Tensor) -> Tensor:
     return picture * 2 - 1
-
-
-_NAMES = (
-    (re.compile(r"dw_conv0(\d)\.0\."), "down.{}.conv."),
-    (re.compile(r"at_conv0(\d)\.conv0(\d)\.0\."), "attend.{}.convs.{}."),
-    (re.compile(r"up_conv0(\d)\.0\."), "up.{}."),
-    (re.compile(r"torgb(\d)\.0\."), "to_rgb.{}."),
-    (re.compile(r"decoder\."), "head."),
-)
-
-
-def pennet_from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Convert PEN-Net's `gen_NNNNN.pth`.
-
-    Returns:
-        Config fields and our state dict. Keys that PEN-Net does not have stay as they are, for
-        strict loading to name them.
-    """
-    fields: dict[str, Any] = {"residual_blocks": 0, "attention_kernel": 3, "deepest_slope": 0.0}
-    fields["width"] = state["dw_conv01.0.weight"].shape[0]
-    ours: dict[str, Tensor] = {}
-    for key, value in state.items():
-        name = key
-        for pattern, replacement in _NAMES:
-            if found := pattern.match(key):
-                level, *rest = [int(number) for number in found.groups()] or [1]
-                name = replacement.format(level - 1, *rest) + key[found.end() :]
-        ours[name] = value
-    return fields, ours
-
-
-def is_official_pennet(state: Mapping[str, Tensor]) -> bool:
-    """Whether a bare state dict is PEN-Net's generator."""
-    return {"dw_conv06.0.weight", "torgb5.0.weight", "decoder.2.weight"} <= state.keys()
 
 
 CARD = Card(
