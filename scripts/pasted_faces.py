@@ -23,6 +23,8 @@ from retouch.pipeline.framing import smooth
 SIDE = 256
 SIZES = (0.3, 1.5)
 """Side of a pasted picture of a face, as a share of what it is pasted on."""
+TONES = (0.5, 2.2)
+"""Exponent that makes a face lighter or darker: few in the packs have dark skin."""
 
 
 def main() -> None:
@@ -32,6 +34,7 @@ def main() -> None:
     parser.add_argument("--before", nargs="+", required=True, help="shards without faces")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--times", type=int, default=4, help="pictures made of each face")
+    parser.add_argument("--tones", action="store_true", help="make faces lighter and darker")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -40,7 +43,8 @@ def main() -> None:
         face, labels = sources.decode(entry), sources.decode_labels(entry)
         for number in range(given.times):
             scene = fitting(scenes[rng.integers(len(scenes))])
-            picture, pasted = paste(rng, face, labels, scene)
+            seen = toned(rng, face) if given.tones else face
+            picture, pasted = paste(rng, seen, labels, scene)
             write(given.output / f"{Path(entry.key).name}-{number}", holed(rng, picture), pasted)
     for number in track(range(0, len(scenes), 2), "scenes"):
         background = np.zeros((SIDE, SIDE), np.uint8)
@@ -52,6 +56,12 @@ def main() -> None:
 def fitting(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Bring a picture to the side that all have."""
     return np.asarray(cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def toned(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Make a picture lighter or darker."""
+    table = 255 * np.linspace(0, 1, 256) ** np.exp(rng.uniform(*np.log(TONES)))
+    return table.round().astype(np.uint8)[picture]
 
 
 def paste(

@@ -36,6 +36,7 @@ from retouch.models.srpnet import (
     SRPNetObjectiveConfig,
     attention_transfer,
 )
+from retouch.weights import files
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "srpnet.safetensors"
 (IMPORTER,) = CARD.official.values()
@@ -430,6 +431,16 @@ def test_colours_take_the_channels_that_count_least():
     start_colours(state)
     changed = (state["down.0.conv.weight"] != before).flatten(1).any(1)
     assert changed.nonzero().flatten().tolist() == least
+
+
+def test_weights_with_colours_are_saved_and_loaded(tmp_path: Path):
+    config = {"width": 8, "colours": True}
+    network = SRPNet(SRPNetConfig(width=8, colours=True))
+    header = files.Header(network="srpnet", config=config, name="coloured")
+    files.save(tmp_path / "w.safetensors", header, network.state_dict())
+    _, again = files.load(tmp_path / "w.safetensors")
+    for key, value in network.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value)
 
 
 def test_colours_need_channels():

@@ -203,7 +203,7 @@ class SRPNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=config.init_std)
                 nn.init.zeros_(module.bias)  # pyright: ignore[reportArgumentType]
-        if config.colours:
+        if config.colours and not next(self.parameters()).is_meta:
             start_colours(self.state_dict())
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
