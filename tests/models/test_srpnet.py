@@ -441,8 +441,3 @@ def test_weights_with_colours_are_saved_and_loaded(tmp_path: Path):
     _, again = files.load(tmp_path / "w.safetensors")
     for key, value in network.state_dict().items():
         assert torch.equal(again.state_dict()[key], value)
-
-
-def test_colours_need_channels():
-    with pytest.raises(ValueError, match="width of at least 8"):
-        SRPNetConfig(width=4, colours=True)

@@ -65,8 +65,6 @@ class SRPNetConfig:
     def __post_init__(self) -> None:
         if self.width < 4 or self.width % 4:
             raise ValueError(f"width must be a positive multiple of 4, got {self.width}")
-        if self.colours and self.width < 8:
-            raise ValueError(f"colours needs a width of at least 8, got {self.width}")
         if self.residual_blocks < 0:
             raise ValueError(f"residual_blocks must not be negative, got {self.residual_blocks}")
         if self.attention_kernel not in (1, 3):
