@@ -3,12 +3,13 @@
 python scripts/pack_weights.py runs/NAME/last.safetensors weights/NAME.safetensors [--metrics JSON]
 
 Beside it `manifest.json` lists all files of the folder: name, size, sha256, licence, data, scores.
-An `url` that someone has written into an entry is kept.
+What someone has written into an entry is kept: its `url`, and newer scores of the same file.
 """
 
 import argparse
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,25 +52,26 @@ def write_manifest(folder: Path) -> None:
     """List all weight files of a folder in its `manifest.json`."""
     target = folder / "manifest.json"
     old = json.loads(target.read_text("utf-8"))["weights"] if target.is_file() else []
-    urls = {entry["file"]: entry["url"] for entry in old if entry.get("url")}
-    listed = [_entry(path, urls.get(path.name)) for path in sorted(folder.glob("*.safetensors"))]
+    known = {entry["file"]: entry for entry in old}
+    files_here = sorted(folder.glob("*.safetensors"))
+    listed = [_entry(path, known.get(path.name, {})) for path in files_here]
     text = json.dumps({"weights": listed}, indent=1, ensure_ascii=False)
     target.write_text(text + "\n", encoding="utf-8")
 
 
-def _entry(path: Path, url: str | None) -> dict[str, Any]:
-    header = files.read_header(path)
+def _entry(path: Path, old: Mapping[str, Any]) -> dict[str, Any]:
+    header, sha256 = files.read_header(path), store.sha256(path)
     return {
         "name": path.stem,
         "file": path.name,
         "network": header.network,
         "bytes": path.stat().st_size,
-        "sha256": store.sha256(path),
+        "sha256": sha256,
         "licence": header.license,
         "data": list(header.data),
         "source": header.source,
-        "metrics": header.metrics,
-        "url": url,
+        "metrics": old["metrics"] if old.get("sha256") == sha256 else header.metrics,
+        "url": old.get("url"),
     }
 
 

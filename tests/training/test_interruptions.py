@@ -17,9 +17,12 @@ from safetensors.torch import load_file
 from tiny_runs import losses, tiny
 
 from retouch import recipe
-from retouch.training import checkpoint
+from retouch.models._srpnet_colours import start_colours
+from retouch.models.srpnet import SRPNet, SRPNetConfig
+from retouch.training import building, checkpoint
 from retouch.training.errors import TrainingError
 from retouch.training.loop import Run
+from retouch.weights import files
 
 # Forking from a process that has imported everything makes a restart cost milliseconds.
 CHILD = """
@@ -265,3 +268,21 @@ def test_a_signal_ends_a_run_with_a_checkpoint_of_its_step(
     Run(config, tmp_path / "parts", "cpu").fit()
     whole, parts = (load_file(tmp_path / n / "last.safetensors") for n in ("whole", "parts"))
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_weights_that_a_recipe_begins_with_get_colours_once(
+    before: bool, pictures: Path, tmp_path: Path
+):
+    path, config = tmp_path / "first.safetensors", {"width": 8}
+    first = SRPNet(SRPNetConfig(width=8, colours=before))
+    header = files.Header(network="srpnet", config=config | {"colours": before}, name="first")
+    files.save(path, header, first.state_dict())
+    model = config | {"colours": True}
+    begun = building.network(tiny(pictures, network="srpnet", init=str(path), model=model))
+    same = [torch.equal(v, begun.state_dict()[k]) for k, v in first.state_dict().items()]
+    assert all(same) == before
+    if not before:
+        start_colours(first.state_dict())
+        for key, value in first.state_dict().items():
+            assert torch.equal(value, begun.state_dict()[key])

@@ -58,6 +58,8 @@ class Card:
     patches: bool = False
     """Make the middle of thick holes of the picture's patches also without `rim`, where measured
     to be better."""
+    start_colours: Callable[[Mapping[str, Tensor]], None] | None = None
+    """Gives a trained state dict the start that the config's `colours` gives random weights."""
     one_size_graph: bool = False
     """True if an exported graph holds for one height and width only: loops are laid out for it."""
     mirror: bool = False

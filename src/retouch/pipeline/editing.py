@@ -15,7 +15,7 @@ from retouch.pipeline.compositing import Pixels
 from retouch.pipeline.holes import Box, Mask
 from retouch.pipeline.inpainter import Inpainter, OptionError
 from retouch.pipeline.options import FillOptions
-from retouch.pipeline.sizes import nearest, pad, reduce, shrink
+from retouch.pipeline.sizes import at_least, nearest, pad, reduce, shrink
 from retouch.segmentation.labels import LabelSet
 
 Labels = NDArray[np.uint8]
@@ -156,7 +156,7 @@ class EditingSession:
     def _size(self, mask: Mask) -> tuple[int, int]:
         """Size at which the network sees a crop: its own, or the network's one."""
         card = self._inpainter.card
-        h, w = self._inpainter.larger(*mask.shape)
+        h, w = at_least((mask.shape[0], mask.shape[1]), card.fixed_size or 1)
         scale = max(1.0, max(h, w) / (card.fixed_size or card.working_size))
         return max(1, round(h / scale)), max(1, round(w / scale))
 

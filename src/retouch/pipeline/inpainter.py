@@ -358,7 +358,7 @@ class Inpainter:
             (h, w, 3) in [0, 1]: the network's own picture, known pixels included.
         """
         h, w = mask.shape
-        larger = self.larger(h, w)
+        larger = sizes.at_least((h, w), self.card.fixed_size or 1)
         if larger != (h, w):
             labels = None if labels is None else sizes.nearest(labels, larger)
             painted = self.paint(*sizes.shrink(image, mask, larger), labels)
@@ -388,11 +388,6 @@ class Inpainter:
     def _by_torch(self, *given: Tensor) -> Tensor:
         with devices.autocast(self.device, self.bf16):
             return self.network(*given)
-
-    def larger(self, h: int, w: int) -> tuple[int, int]:
-        """The size to which a crop is brought that is smaller than the network's one."""
-        scale = max(1.0, (self.card.fixed_size or 1) / max(h, w))
-        return round(h * scale), round(w * scale)
 
     def padding(self, h: int, w: int) -> tuple[int, int]:
         """Rows and columns that a crop lacks for the network [px]."""

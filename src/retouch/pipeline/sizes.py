@@ -72,6 +72,12 @@ def _mean(sums: NDArray[Any], weight: NDArray[Any], size: tuple[int, ...]) -> tu
     return small.clip(0, 1).astype(np.float32), weight < 1 - lost
 
 
+def at_least(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """The size (h, w) of a crop, enlarged if its longer side is less than a network's one [px]."""
+    scale = max(1.0, side / max(size))
+    return round(size[0] * scale), round(size[1] * scale)
+
+
 def reduce(image: Pixels, size: tuple[int, ...]) -> Pixels:
     """Make a picture without holes (h, w[, 3]) smaller: (h', w')."""
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.float32)

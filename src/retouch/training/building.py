@@ -45,7 +45,10 @@ def network(config: TrainConfig) -> nn.Module:
     settings = recipe.structure(dict(config.model), facts.config, where="recipe: model")
     built: nn.Module = facts.model(settings)
     if config.init:
-        _warm_start(built, config.init, getattr(settings, "labels", None))
+        began = _warm_start(built, config.init, getattr(settings, "labels", None))
+        late = getattr(settings, "colours", False) and not began.get("colours")
+        if late and facts.start_colours:
+            facts.start_colours(built.state_dict())
     name = getattr(settings, "segmenter", "")
     if name and name != "untrained":
         with about("model.segmenter"):
@@ -114,7 +117,8 @@ def _painter(key: str, name: str, others: Sequence[str] = ()) -> Any:
     return models.card(name)
 
 
-def _warm_start(built: nn.Module, path: Path, labels: str | None) -> None:
+def _warm_start(built: nn.Module, path: Path, labels: str | None) -> Mapping[str, Any]:
+    """Load weights where they fit; returns the config they are of."""
     with about("init"):
         header, state = files.read(path)
         expected = built.state_dict()
@@ -132,6 +136,7 @@ def _warm_start(built: nn.Module, path: Path, labels: str | None) -> None:
         log.info("init %s knows other labels: %d tensors are random", path, len(others))
     if parts:
         log.info("init %s has no %s: random", path, ", ".join(sorted(parts)))
+    return header.config
 
 
 def _of_other_labels(
