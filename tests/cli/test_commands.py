@@ -82,6 +82,26 @@ def test_fill_one_picture(folder: Path, weights: Path):
     assert (before[hole] != after[hole]).any()
 
 
+def test_one_picture_goes_into_a_new_folder(folder: Path, weights: Path):
+    picture, mask = folder / "in" / "a.png", folder / "masks" / "a_mask.png"
+    found = run("fill", picture, mask, "--weights", weights, "-o", f"{folder / 'new'}/")
+    assert found.returncode == 0, found.stderr
+    assert [path.name for path in (folder / "new").iterdir()] == ["a.png"]
+
+
+def test_deblur_writes_into_a_folder(folder: Path):
+    facts = models.card("semnet")
+    config = {**facts.small, "task": "deblur"}
+    network = models.build("semnet", **config)
+    weights = folder / "deblur.safetensors"
+    files.save(weights, files.Header(network="semnet", config=config), network.state_dict())
+    (folder / "out").mkdir()
+    found = run("deblur", folder / "in" / "a.png", "-o", folder / "out", "--weights", weights)
+    assert found.returncode == 0, found.stderr
+    with Image.open(folder / "out" / "a.png") as sharp:
+        assert sharp.size == (50, 40)
+
+
 def test_fill_a_folder_lists_failures_and_goes_on(folder: Path, weights: Path):
     found = run("fill", folder / "in", folder / "masks", "-o", folder / "out", "--weights", weights)
     assert found.returncode == 1

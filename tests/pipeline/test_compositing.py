@@ -27,6 +27,22 @@ def test_dilate_adds_a_ring_of_the_radius():
         compositing.dilate(mask, -1)
 
 
+@pytest.mark.parametrize("radius", [4, 16, 17, 40])
+def test_dilate_adds_a_disc_whatever_its_radius(radius: int):
+    mask = np.zeros((99, 99), bool)
+    mask[49, 49] = True
+    grown = compositing.dilate(mask, radius)
+    assert not (grown & ~disc(99, radius + 1)).any()
+    assert not (disc(99, radius - 1) & ~grown).any()
+
+
+def test_dilate_by_more_than_the_picture():
+    mask = np.zeros((30, 40), bool)
+    assert not compositing.dilate(mask, 10**6).any()
+    mask[3, 5] = True
+    assert compositing.dilate(mask, 10**6).all()
+
+
 def test_match_rim_removes_a_constant_step_at_the_rim():
     mask = disc(96, 20)
     image = np.full((96, 96, 3), 0.6, np.float32)

@@ -43,13 +43,14 @@ def deblur(
     if not found:
         raise pictures.PictureError(f"{picture} holds no picture")
     folder = output or picture.with_name(f"{picture.resolve().name}_sharp")
+    into = many or (output is not None and output.is_dir())
     if many:
         folder.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     deblurrer = Deblurrer.load(weights or network, device=device, precision=precision)
     failed = 0
     for path in track(found, "Deblurring", disable=not many, transient=True):
-        target = folder / path.name if many else output
+        target = folder / path.name if into else output
         target = target or path.with_name(f"{path.stem}_sharp{path.suffix}")
         try:
             sharp = deblurrer.sharpen(path)

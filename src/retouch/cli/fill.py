@@ -75,6 +75,8 @@ def fill(
     from retouch.pipeline.options import FillOptions
 
     source = places.place(picture)
+    if output is not None and output.endswith("/") and not places.is_folder(source):
+        output += places.name_of(source)
     others = (None if text is None else places.place(text) for text in (mask, output, labels))
     jobs, problems = _jobs(source, *others)
     reading = ReadOptions(invert_mask=invert_mask, resize_mask=resize_mask, lossless=lossless)

@@ -14,6 +14,8 @@ _UNSEEN = np.float32(4 / 255)
 """Colour steps at the rim that are not corrected."""
 _REACH = 8
 """Distance from the rim at which a correction has fallen to 1/e [px]."""
+_LARGEST_DISC = 16
+"""Radius up to which moving a disc over the mask is quicker than a map of distances [px]."""
 _COARSE = 2
 """Side of the cells in which the step at a rim is spread [px]."""
 
@@ -32,6 +34,9 @@ def dilate(mask: Mask, radius: int) -> Mask:
         raise ValueError(f"dilate must be at least 0 px, got {radius}")
     if radius == 0:
         return mask
+    if radius > _LARGEST_DISC:
+        away = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        return away <= radius if mask.any() else mask
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     return cv2.dilate(mask.view(np.uint8), disc).view(bool)
 
